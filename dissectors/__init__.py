@@ -1,0 +1,1 @@
+"""The FUSE protocol, declared once, and every reader derived from the declaration."""

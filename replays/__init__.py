@@ -1,0 +1,1 @@
+"""Play a recorded kernel against a live server and compare (the plan, mapping and engine live here)."""

@@ -1,0 +1,1 @@
+"""Capture, store, pair, filter, analyse and show FUSE messages."""
