@@ -1,0 +1,224 @@
+"""Bytes to a Message. Total: any bytes give a message, with a Problem for whatever is wrong with it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from dissectors.extensions import read_extensions
+from dissectors.fields import Field, When
+from dissectors.layout import Context, layout_for
+from dissectors.message import Message, MessageKind, Node, Problem, Severity, Value
+from dissectors.opcodes import NOTIFY, OPS, Answer, Either, Notification, Op
+from dissectors.structs import IN_HEADER, OUT_HEADER
+from dissectors.walk import Walk
+
+IN_HEADER_SIZE, OUT_HEADER_SIZE = 40, 16
+MAX_ERRNO = 511  # fuse_dev_do_write(): error must be in (-512, 0]
+
+
+def decode_request(content: bytes, wire_len: int, context: Context, number: int = 0) -> Message:
+    """Decode what a kernel sent to a server. `wire_len` is how long it was before any cut."""
+    problems: list[Problem] = []
+    wire_len = max(wire_len, len(content))
+    header = tuple(Walk(content, 0, wire_len, context.order, problems).fields(IN_HEADER.fields))
+    values = _integers(header)
+    op = OPS.get(values.get("opcode", -1))
+    _check_length(values, wire_len, problems)
+    body: list[Node] = []
+    extension: list[Node] = []
+    if len(header) == len(IN_HEADER.fields):
+        body, extension = _request_body(content, wire_len, context, op, values, problems)
+    return Message(
+        number,
+        MessageKind.REQUEST,
+        context,
+        op,
+        values.get("opcode", -1),
+        values.get("unique", 0),
+        values.get("nodeid", 0),
+        0,
+        content,
+        wire_len,
+        header,
+        tuple(body),
+        tuple(extension),
+        tuple(problems),
+    )
+
+
+def _request_body(
+    content: bytes,
+    wire_len: int,
+    context: Context,
+    op: Op | None,
+    header: Mapping[str, int],
+    problems: list[Problem],
+) -> tuple[list[Node], list[Node]]:
+    extension_size = 8 * header.get("total_extlen", 0)
+    if extension_size > wire_len - IN_HEADER_SIZE:
+        problems.append(Problem(36, f"extension area of {extension_size} bytes in a message of {wire_len}"))
+        extension_size = 0
+    end = wire_len - extension_size
+    if op is None:
+        problems.append(Problem(4, f"unknown opcode {header.get('opcode', -1)}"))
+        return [_raw("body", content, IN_HEADER_SIZE, end)], []
+    walk = Walk(content, IN_HEADER_SIZE, end, context.order, problems)
+    fields = layout_for(op.request, context, _body_for_layout(content, IN_HEADER_SIZE, end)).fields
+    nodes = walk.fields(fields)
+    start = end
+    if op.extensible and not extension_size and walk.at < end and not problems:
+        start = walk.at  # 7.36 and 7.37 append the security context without saying how long it is
+    elif walk.at < end:
+        _trailing(walk, problems)
+    return nodes, read_extensions(content, start, wire_len, context.order, problems)
+
+
+def decode_reply(
+    content: bytes,
+    wire_len: int,
+    context: Context,
+    request: Message | None,
+    number: int = 0,
+    opcode: int | None = None,
+) -> Message:
+    """Decode what a server answered. A reply does not carry its opcode: `request` or `opcode` gives it."""
+    problems: list[Problem] = []
+    wire_len = max(wire_len, len(content))
+    header = tuple(Walk(content, 0, wire_len, context.order, problems).fields(OUT_HEADER.fields))
+    values = _integers(header)
+    _check_length(values, wire_len, problems)
+    if request is not None:
+        opcode = request.opcode
+    op = OPS.get(opcode) if opcode is not None else None
+    error = values.get("error", 0)
+    body: list[Node] = []
+    if len(header) == len(OUT_HEADER.fields):
+        body = _reply_body(content, wire_len, context, op, request, error, problems)
+    return Message(
+        number,
+        MessageKind.REPLY,
+        context,
+        op,
+        -1 if opcode is None else opcode,
+        values.get("unique", 0),
+        request.nodeid if request is not None else 0,
+        error,
+        content,
+        wire_len,
+        header,
+        tuple(body),
+        (),
+        tuple(problems),
+    )
+
+
+def _reply_body(
+    content: bytes,
+    wire_len: int,
+    context: Context,
+    op: Op | None,
+    request: Message | None,
+    error: int,
+    problems: list[Problem],
+) -> list[Node]:
+    if error > 0 or error < -MAX_ERRNO:
+        problems.append(Problem(4, f"error {error} is not 0 or a negative errno: the kernel refuses it"))
+    if error:
+        if wire_len > OUT_HEADER_SIZE:
+            problems.append(Problem(OUT_HEADER_SIZE, "an error reply must have no body: the caller gets EIO"))
+            return [_raw("body", content, OUT_HEADER_SIZE, wire_len)]
+        return []
+    if op is None:
+        return [_raw("body", content, OUT_HEADER_SIZE, wire_len)] if wire_len > OUT_HEADER_SIZE else []
+    if op.answer is Answer.NEVER:
+        problems.append(Problem(0, f"{op.name} must not be answered"))
+    fields = _reply_fields(op, request)
+    if fields is None:
+        problems.append(Problem(OUT_HEADER_SIZE, "its shape depends on the request, which is missing", Severity.NOTE))
+        return [_raw("body", content, OUT_HEADER_SIZE, wire_len)]
+    blob = _body_for_layout(content, OUT_HEADER_SIZE, wire_len)
+    walk = Walk(content, OUT_HEADER_SIZE, wire_len, context.order, problems)
+    nodes = walk.fields(layout_for(fields, context, blob, short=op.short_reply).fields)
+    _trailing(walk, problems)
+    return nodes
+
+
+def reply_fields(op: Op, request_value: Mapping[str, Value]) -> tuple[Field, ...] | None:
+    """Return the fields of a successful reply; None when they depend on a request value that is not known."""
+    if not isinstance(op.reply, Either):
+        return op.reply
+    value = request_value.get(_request_field(op.reply.when))
+    if not isinstance(value, int):
+        return None
+    return op.reply.then if op.reply.when.holds(value) else op.reply.otherwise
+
+
+def _request_field(when: When) -> str:
+    return when.field.removeprefix("request.")
+
+
+def _reply_fields(op: Op, request: Message | None) -> tuple[Field, ...] | None:
+    return reply_fields(op, request.values if request is not None else {})
+
+
+def decode_notification(content: bytes, wire_len: int, context: Context, number: int = 0) -> Message:
+    """Decode what a server sent unasked: an out header with unique 0 and the notification's code as error."""
+    problems: list[Problem] = []
+    wire_len = max(wire_len, len(content))
+    header = tuple(Walk(content, 0, wire_len, context.order, problems).fields(OUT_HEADER.fields))
+    values = _integers(header)
+    _check_length(values, wire_len, problems)
+    code = values.get("error", 0)
+    notification: Notification | None = NOTIFY.get(code)
+    body: list[Node] = []
+    if notification is None:
+        problems.append(Problem(4, f"unknown notification {code}"))
+        body = [_raw("body", content, OUT_HEADER_SIZE, wire_len)]
+    elif len(header) == len(OUT_HEADER.fields):
+        walk = Walk(content, OUT_HEADER_SIZE, wire_len, context.order, problems)
+        blob = _body_for_layout(content, OUT_HEADER_SIZE, wire_len)
+        body = walk.fields(layout_for(notification.payload, context, blob).fields)
+        _trailing(walk, problems)
+    return Message(
+        number,
+        MessageKind.NOTIFICATION,
+        context,
+        notification,
+        code,
+        0,
+        0,
+        0,
+        content,
+        wire_len,
+        header,
+        tuple(body),
+        (),
+        tuple(problems),
+    )
+
+
+def _integers(nodes: tuple[Node, ...]) -> dict[str, int]:
+    return {node.name: node.value for node in nodes if isinstance(node.value, int)}
+
+
+def _check_length(header: Mapping[str, int], wire_len: int, problems: list[Problem]) -> None:
+    said = header.get("len")
+    if said is not None and said != wire_len:
+        problems.append(Problem(0, f"the header says {said} bytes, {wire_len} were sent"))
+
+
+def _body_for_layout(content: bytes, start: int, end: int) -> bytes:
+    """Return the body, filled up with zeros when the capture cut it: its length chooses the layout."""
+    kept = content[start:end]
+    missing = end - start - len(kept)
+    return kept + bytes(missing) if 0 < missing <= 4096 else kept
+
+
+def _raw(name: str, content: bytes, start: int, end: int) -> Node:
+    end = max(start, min(end, len(content)))
+    return Node(name, content[start:end], start, end)
+
+
+def _trailing(walk: Walk, problems: list[Problem]) -> None:
+    if walk.at < walk.end and not any(problem.at >= OUT_HEADER_SIZE for problem in problems):
+        problems.append(Problem(walk.at, f"{walk.end - walk.at} bytes more than this message is known to have"))
