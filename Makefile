@@ -22,7 +22,7 @@ help: ## This list
 
 .PHONY: demo
 demo: .venv/.run-installed ## Record a real FUSE server at work, then show its timeline and its SYNCFS report
-	@scripts/demo
+	@$(BIN)/python -m scripts.demo
 
 .PHONY: test
 test: system-test check ## All checks and all tests (ARGS="-k name" for some)

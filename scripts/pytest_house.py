@@ -65,6 +65,4 @@ class SkipWatch:
             terminalreporter.section("skips that are not allowed here", red=True)
             for line in sorted(set(self.unlisted)):
                 terminalreporter.line(line)
-            terminalreporter.line(
-                f"Mend the machine or the test, or allow it in scripts/{ALLOWED_SKIPS.name}."
-            )
+            terminalreporter.line(f"Mend the machine or the test, or allow it in scripts/{ALLOWED_SKIPS.name}.")
