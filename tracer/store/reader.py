@@ -1,0 +1,236 @@
+"""Reads a trace without copying it: finds the blocks, leaves the packets where they are.
+
+Opening, following a file that grows and reading one that a killed recorder left are the same: scan what is whole,
+remember where it ended, scan on from there.
+"""
+
+from __future__ import annotations
+
+import mmap
+import os
+import struct
+from array import array
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from tracer.errors import TraceFileError
+from tracer.records import ChannelInfo, Gap
+from tracer.store import pcapng
+from tracer.store.metadata import read_channel, read_gap
+from tracer.store.prefix import (
+    FUSE_AT,
+    LINKTYPE_UPPER_PDU,
+    OVERHEAD,
+    PREFIX_AT,
+    PREFIX_SIZE,
+    PREFIX_VERSION,
+    TAGS,
+    TAGS_AT,
+)
+
+Words = npt.NDArray[np.uint32]
+Positions = npt.NDArray[np.int64]
+
+MIN_BLOCK, MAX_BLOCK = 12, 1 << 30
+SCAN_BLOCKS = 1 << 18  # blocks a scan takes at once: bounds its memory, and how late a follower is told
+_TAG_WORDS = np.frombuffer(TAGS, dtype="<u4")
+
+
+@dataclass(frozen=True, slots=True)
+class Packets:
+    """Packets found by one scan. `at` is where each block begins, in 32-bit words; `channel` its channel's number."""
+
+    at: Positions
+    channel: npt.NDArray[np.uint16]
+
+
+@dataclass(slots=True)
+class TraceFile:
+    """A mapped trace. `words` is the file as little-endian u32: every block is aligned to four bytes."""
+
+    path: Path
+    channels: list[ChannelInfo] = field(default_factory=list)
+    gaps: list[Gap] = field(default_factory=list)
+    foreign_packets: int = 0  # packets of other link types or other dissectors, left out
+    content: npt.NDArray[np.uint8] = field(default_factory=lambda: np.empty(0, np.uint8))
+    words: Words = field(default_factory=lambda: np.empty(0, np.uint32))
+    scanned: int = 0  # in bytes: everything before is read
+    damaged: bool = False  # what follows `scanned` cannot be a block, however much is appended
+    finished: bool = False  # the recorder wrote its closing statistics
+    _interfaces: list[int] = field(default_factory=list)  # of this section: channel number, -1 when foreign
+
+    @classmethod
+    def open(cls, path: Path) -> TraceFile:
+        """Map `path`. TraceFileError when it is missing, empty, or no pcapng of this byte order."""
+        trace = cls(path)
+        trace.remap()
+        trace._check_start()
+        return trace
+
+    def remap(self) -> None:
+        """Map the file again, at its size of now; a file that shrank keeps its old map."""
+        try:
+            with self.path.open("rb") as file:
+                size = os.fstat(file.fileno()).st_size
+                if size == 0:
+                    raise TraceFileError(f"{self.path} is empty", "was the recorder stopped before its first write?")
+                if size <= len(self.content):
+                    return
+                mapped = mmap.mmap(file.fileno(), size, access=mmap.ACCESS_READ)
+        except OSError as error:
+            raise TraceFileError(f"cannot read {self.path}: {error.strerror}", "") from error
+        self.content = np.frombuffer(mapped, dtype=np.uint8)
+        self.words = np.frombuffer(mapped, dtype="<u4", count=size // 4)
+
+    @property
+    def unreadable_bytes(self) -> int:
+        """How many bytes at the end are no whole block."""
+        return len(self.content) - self.scanned
+
+    def _check_start(self) -> None:
+        start = self.content[:12].tobytes()
+        kind = int.from_bytes(start[:4], "little")
+        if len(start) < 12 and pcapng.SECTION_HEADER.to_bytes(4, "little").startswith(start[:4]):
+            raise TraceFileError(f"{self.path} ends after {len(start)} bytes: nothing was recorded", "record again")
+        if kind != pcapng.SECTION_HEADER:
+            raise TraceFileError(f"{self.path} is not a pcapng file", _what_it_is(start))
+        if int.from_bytes(start[8:12], "little") == pcapng.BYTE_ORDER_SWAPPED:
+            raise TraceFileError(
+                f"{self.path} is a big-endian pcapng file", "rewrite it on its own machine: editcap FILE NEW"
+            )
+
+    def scan(self) -> Packets:
+        """Read the next blocks, at most SCAN_BLOCKS; no packets means that nothing whole is left."""
+        while True:
+            at = self._walk()
+            if not len(at):
+                return Packets(at, np.empty(0, np.uint16))
+            packets = self._sort(at)
+            if len(packets.at):
+                return packets
+
+    def _walk(self) -> Positions:
+        """Find where blocks begin, from `scanned` on, believing only those whose two lengths agree."""
+        words = self.words.data
+        found = array("q")
+        add, at, end = found.append, self.scanned >> 2, len(words)
+        for _ in range(SCAN_BLOCKS):
+            if at + 3 > end:
+                break
+            total = words[at + 1]
+            following = at + (total >> 2)
+            if total < MIN_BLOCK or total & 3 or total > MAX_BLOCK:
+                self.damaged = True
+                break
+            if following > end:
+                break
+            if words[following - 1] != total:
+                self.damaged = True
+                break
+            add(at)
+            at = following
+        self.scanned = at << 2
+        return np.frombuffer(found, dtype=np.int64) if found else np.empty(0, np.int64)
+
+    def _sort(self, at: Positions) -> Packets:
+        """Take out the packets; read everything else in its place, since interfaces come before their packets."""
+        kinds = self.words[at]
+        others = np.flatnonzero(kinds != pcapng.ENHANCED_PACKET)
+        pieces: list[Packets] = []
+        start = 0
+        for index in others.tolist():
+            pieces.append(self._packets(at[start:index]))
+            self._other(int(kinds[index]), int(at[index]))
+            start = index + 1
+        pieces.append(self._packets(at[start:]))
+        kept = [piece for piece in pieces if len(piece.at)]
+        if len(kept) == 1:
+            return kept[0]
+        if not kept:
+            return Packets(np.empty(0, np.int64), np.empty(0, np.uint16))
+        return Packets(np.concatenate([piece.at for piece in kept]), np.concatenate([piece.channel for piece in kept]))
+
+    def _packets(self, at: Positions) -> Packets:
+        """Check that packets are ours: their interface, their tags, a prefix we know, lengths that fit their block."""
+        if not len(at):
+            return Packets(at, np.empty(0, np.uint16))
+        words = self.words
+        length, number, kept = words[at + 1], words[at + 2], words[at + 5]
+        # 28 bytes of header and 4 of trailer around the packet.
+        ours = (number < len(self._interfaces)) & (kept >= OVERHEAD) & (length >= FUSE_AT + 4) & (kept <= length - 32)
+        if not ours.all():
+            self.foreign_packets += len(at) - int(ours.sum())
+            at, number = at[ours], number[ours]
+        ours = np.ones(len(at), dtype=bool)
+        for offset, word in enumerate(_TAG_WORDS):
+            ours &= words[at + (TAGS_AT // 4 + offset)] == word
+        self.foreign_packets += len(at) - int(ours.sum())
+        at, number = at[ours], number[ours]
+        if not len(at):
+            return Packets(at, np.empty(0, np.uint16))
+        self._check_versions(words[at + (PREFIX_AT >> 2)])
+        channels = np.array(self._interfaces, dtype=np.int64)[number]
+        return Packets(at, channels.astype(np.uint16)) if (channels >= 0).all() else self._drop(at, channels)
+
+    def _drop(self, at: Positions, channels: npt.NDArray[np.int64]) -> Packets:
+        ours = channels >= 0
+        self.foreign_packets += len(at) - int(ours.sum())
+        return Packets(at[ours], channels[ours].astype(np.uint16))
+
+    def _check_versions(self, first_words: Words) -> None:
+        newest = int((first_words & 0xFF).max())
+        if newest > PREFIX_VERSION:
+            raise TraceFileError(
+                f"{self.path} was made by a newer fusewire (record format {newest}, this one reads {PREFIX_VERSION})",
+                "update fusewire",
+            )
+        if (((first_words >> 8) & 0xFF) != PREFIX_SIZE).any():
+            raise TraceFileError(f"{self.path} has records whose prefix is not {PREFIX_SIZE} bytes", "record it again")
+
+    def _other(self, kind: int, at: int) -> None:
+        total = int(self.words[at + 1])
+        content = self.content[(at << 2) + 8 : (at << 2) + total - 4].tobytes()
+        if kind == pcapng.SECTION_HEADER:
+            if content[:4] != struct.pack("<I", pcapng.BYTE_ORDER_MAGIC):
+                raise TraceFileError(f"{self.path} continues in another byte order", "open the parts one by one")
+            self._interfaces = []
+        elif kind == pcapng.INTERFACE_DESCRIPTION:
+            self._interface(content)
+        elif kind == pcapng.INTERFACE_STATISTICS and len(content) >= 12:
+            self._statistics(content)
+
+    def _interface(self, content: bytes) -> None:
+        link_type = int.from_bytes(content[:2], "little")
+        found = list(pcapng.options(content[8:]))
+        values = dict(found)
+        if link_type != LINKTYPE_UPPER_PDU or values.get(pcapng.IF_TSRESOL, b"\x06") != b"\x09":
+            self._interfaces.append(-1)
+            return
+        name = values.get(pcapng.IF_NAME, b"").decode("utf-8", "surrogateescape")
+        comments = [value for code, value in found if code == pcapng.OPT_COMMENT]
+        self._interfaces.append(len(self.channels))
+        self.channels.append(read_channel(name, comments))
+
+    def _statistics(self, content: bytes) -> None:
+        number, high, low = struct.unpack_from("<III", content)
+        comments = [value for code, value in pcapng.options(content[12:]) if code == pcapng.OPT_COMMENT]
+        channel = self._interfaces[number] if number < len(self._interfaces) else -1
+        gap = read_gap(channel, high << 32 | low, comments)
+        if gap is not None:
+            self.gaps.append(gap)
+        elif b"end of capture" in comments:
+            self.finished = True
+
+
+def _what_it_is(start: bytes) -> str:
+    """Guess what somebody tried to open, and say what to do with it."""
+    if start[:4] in (b"\xd4\xc3\xb2\xa1", b"\xa1\xb2\xc3\xd4", b"M<\xb2\xa1", b"\xa1\xb2<M"):
+        return "it is an old pcap file: convert it with editcap -F pcapng"
+    if start[:2] == b"\x1f\x8b" or start[:4] == b"\x28\xb5\x2f\xfd":
+        return "it is compressed: unpack it first"
+    if start and all(byte in b"\t\n\r" or 32 <= byte < 127 for byte in start):
+        return "it is text: for a log of strace, use fusewire import"
+    return "fusewire opens what fusewire record or fusewire import wrote"

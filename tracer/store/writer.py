@@ -1,0 +1,183 @@
+"""Writes a trace. Every write ends on a block's border, so a killed recorder leaves a file that opens."""
+
+from __future__ import annotations
+
+import errno
+import os
+import struct
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from types import TracebackType
+
+from tracer.errors import TraceFileError
+from tracer.records import ChannelInfo, Gap, RawRecord
+from tracer.store import pcapng
+from tracer.store.metadata import MAX_NAME, channel_comment, gap_comment
+from tracer.store.prefix import (
+    LINKTYPE_UPPER_PDU,
+    OVERHEAD,
+    PREFIX_SIZE,
+    PREFIX_VERSION,
+    TAGS,
+    TAGS_SIZE,
+)
+
+# One pack for everything before the FUSE bytes: block header (28), tags (16), prefix (48).
+_HEAD = struct.Struct(f"<IIIIIII{TAGS_SIZE}sBBBBHHIIII16siI")
+_TAIL = struct.Struct("<I")
+_PAD = (b"", b"\0", b"\0\0", b"\0\0\0")
+MAX_MESSAGE = 64 << 20  # no kernel sends more; a larger "message" is a bridge's mistake or an attack
+
+
+class TraceWriter:
+    """A Sink that writes a pcapng file. Use as a context manager; closing twice is harmless.
+
+    Raises TraceFileError when the file cannot be made, and when the disk is full: what was written before stays whole.
+    """
+
+    def __init__(self, path: Path, *, command: str = "", overwrite: bool = True) -> None:
+        flags = os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC | (os.O_TRUNC if overwrite else os.O_EXCL)
+        self.path = path
+        self.record_count = 0
+        self.gap_count = 0
+        self.lost_count = 0
+        self._channel_records: list[int] = []
+        self._channel_dropped: list[int] = []
+        try:
+            self._fd = os.open(path, flags, 0o600)  # a trace holds file contents: for its owner alone
+        except OSError as error:
+            raise TraceFileError(f"cannot write {path}: {error.strerror}", "give another file with -o") from error
+        self._size = 0
+        uname = os.uname()
+        comment = f"fusewire trace; command: {command}" if command else "fusewire trace"
+        self._write([pcapng.section_header("fusewire", f"{uname.sysname} {uname.release}", comment)])
+
+    def channel(self, info: ChannelInfo) -> int:
+        """Write an interface description; return the channel's number."""
+        number = len(self._channel_records)
+        if number > 0xFFFF:
+            raise TraceFileError("more than 65536 channels in one trace", "record fewer mounts at once")
+        name = info.name.encode("utf-8", "surrogateescape")[:MAX_NAME]
+        description = " ".join(part for part in (info.fstype, info.server_command) if part)
+        self._write(
+            [
+                pcapng.interface(
+                    LINKTYPE_UPPER_PDU,
+                    name,
+                    description.encode("utf-8", "backslashreplace")[:1024],
+                    channel_comment(info),
+                )
+            ]
+        )
+        self._channel_records.append(0)
+        self._channel_dropped.append(0)
+        return number
+
+    def records(self, batch: Sequence[RawRecord]) -> None:
+        """Write a batch with one system call."""
+        pieces: list[bytes] = []
+        add = pieces.append
+        counts = self._channel_records
+        for t_ns, channel, direction, data, wire_len, bridge, flags, pid, tid, comm, queue, head, result in batch:
+            kept = len(data)
+            pad = -kept & 3
+            total = 96 + kept + pad
+            add(
+                _HEAD.pack(
+                    pcapng.ENHANCED_PACKET,
+                    total,
+                    channel,
+                    t_ns >> 32,
+                    t_ns & 0xFFFF_FFFF,
+                    OVERHEAD + kept,
+                    OVERHEAD + max(wire_len, kept),
+                    TAGS,
+                    PREFIX_VERSION,
+                    PREFIX_SIZE,
+                    direction,
+                    bridge,
+                    channel,
+                    queue,
+                    flags,
+                    wire_len,
+                    pid,
+                    tid,
+                    comm,
+                    result,
+                    head,
+                )
+            )
+            add(data)
+            add(_PAD[pad])
+            add(_TAIL.pack(total))
+            counts[channel] += 1
+        self.record_count += len(batch)
+        self._write(pieces)
+
+    def gap(self, gap: Gap) -> None:
+        """Write the loss into interface statistics: the running total, and what happened in words."""
+        if not self._channel_records:
+            self.channel(ChannelInfo(name="unknown"))
+        number = gap.channel if 0 <= gap.channel < len(self._channel_records) else 0
+        self.gap_count += 1
+        self.lost_count += gap.count
+        self._channel_dropped[number] += gap.count
+        self._write(
+            [
+                pcapng.statistics(
+                    number,
+                    gap.t_ns,
+                    gap_comment(gap),
+                    received=self._channel_records[number],
+                    dropped=self._channel_dropped[number],
+                )
+            ]
+        )
+
+    def close(self) -> None:
+        """Write the totals of every channel and close the file."""
+        if self._fd < 0:
+            return
+        now = time.time_ns()
+        try:
+            self._write(
+                [
+                    pcapng.statistics(
+                        number, now, b"end of capture", received=received, dropped=self._channel_dropped[number]
+                    )
+                    for number, received in enumerate(self._channel_records)
+                ]
+            )
+        finally:
+            os.close(self._fd)
+            self._fd = -1
+
+    def _write(self, pieces: list[bytes]) -> None:
+        """Append whole blocks; on a full disk cut the file back to the last whole write."""
+        content = memoryview(b"".join(pieces))
+        written = 0
+        try:
+            while written < len(content):
+                written += os.write(self._fd, content[written:])
+        except OSError as error:
+            os.ftruncate(self._fd, self._size)
+            if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+                raise TraceFileError(
+                    f"no room left for {self.path}; it is complete up to here ({self.record_count} records)",
+                    "free some room, keep less of each message with --snap, or write elsewhere with -o",
+                ) from error
+            raise TraceFileError(f"cannot write {self.path}: {error.strerror}", "") from error
+        self._size += written
+
+    def __enter__(self) -> TraceWriter:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        try:
+            self.close()
+        except TraceFileError:
+            if error is None:
+                raise
