@@ -48,7 +48,8 @@ class Show(Enum):
     HEX = "hex"
     MODE = "mode"  # file type and permission bits
     DEVICE = "device"  # the kernel's 32-bit dev_t encoding
-    SECONDS = "seconds"
+    SECONDS = "seconds"  # since the epoch
+    OCTAL = "octal"
 
 
 class Role(Enum):
@@ -87,9 +88,9 @@ class When:
         return ((value & self.mask) == self.equals) != self.negate
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Field:
-    """One field, as declared."""
+    """One field, as declared. Equal to itself alone: declarations are made once and are the keys of many caches."""
 
     name: str
     kind: Kind
@@ -99,6 +100,7 @@ class Field:
     names: Names | None = None
     role: Role | None = None
     show: Show = Show.DECIMAL
+    nanoseconds: str = ""  # the field that holds the fraction of these seconds
     since: int = 0  # first minor that has it on the wire
     means: int = 0  # first minor in which it means this; padding before
     needs: str = ""  # INIT flag without which it is not on the wire
@@ -120,10 +122,13 @@ class Field:
 
     def prefixed(self, prefix: str) -> Field:
         """Return the field under a longer name, as when its structure is embedded in another."""
-        return replace(self, name=f"{prefix}.{self.name}") if prefix else self
+        if not prefix:
+            return self
+        nanoseconds = f"{prefix}.{self.nanoseconds}" if self.nanoseconds else ""
+        return replace(self, name=f"{prefix}.{self.name}", nanoseconds=nanoseconds)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Embed:
     """A structure inside a structure: `member` is its name in C, `prefix` what its fields' names begin with here."""
 
@@ -132,18 +137,17 @@ class Embed:
     prefix: str = ""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Struct:
     """A C structure of the protocol. `since` is the minor that brought it."""
 
     name: str
     members: tuple[Field | Embed, ...]
     since: int = 0
+    fields: tuple[Field, ...] = ()  # in wire order, those of embedded structures with their prefix
 
-    @property
-    def fields(self) -> tuple[Field, ...]:
-        """Every field in wire order, those of embedded structures with their prefix."""
-        return tuple(flatten(self.members))
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "fields", tuple(flatten(self.members)))
 
 
 def flatten(members: tuple[Field | Embed | Struct, ...] | tuple[Field | Embed, ...]) -> Iterator[Field]:
@@ -182,6 +186,7 @@ class Declare:
         names: Names | None = None,
         role: Role | None = None,
         show: Show = Show.DECIMAL,
+        nanoseconds: str = "",
         since: int = 0,
         means: int = 0,
         needs: str = "",
@@ -195,6 +200,7 @@ class Declare:
             names=names,
             role=role,
             show=show,
+            nanoseconds=nanoseconds,
             since=since,
             means=means,
             needs=needs,

@@ -1,7 +1,7 @@
 """From declared fields to the way they lie on the wire in one session.
 
-Which fields are present depends on the minor agreed in INIT and, for SETXATTR alone, on an INIT flag. Where a body has
-nothing variable in it, its length says the same, and is believed first: kernels and servers differ in what they shorten.
+Which fields are present depends on the minor agreed in INIT and, for SETXATTR alone, on an INIT flag. Where nothing in
+a body varies, its length says the same, and is believed first: kernels and servers differ in what they shorten.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ class Context:
         return None if self.init_flags is None else bool(self.init_flags & init_flag(flag))
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Layout:
     """The fields of a body as they lie on the wire: a head of fixed size, then what varies."""
 
@@ -85,7 +85,7 @@ def variants(fields: tuple[Field, ...], order: str) -> tuple[Layout, ...]:
     """Return the layouts that `fields` had over the minors, newest first."""
     minors = sorted({0, NEWEST_MINOR, *(f.since for f in fields if f.since)}, reverse=True)
     layouts = [compile_layout(fields, minor, needed_flags(fields), order) for minor in minors]
-    return tuple(dict.fromkeys(layouts))
+    return tuple({layout.fields: layout for layout in reversed(layouts)}.values())[::-1]
 
 
 def layout_for(fields: tuple[Field, ...], context: Context, body: bytes, *, short: bool = False) -> Layout:

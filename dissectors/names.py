@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Flags:
     """A set of bits. `bits` maps a mask to its name; a mask of several bits wins over its parts."""
 
@@ -41,7 +41,7 @@ class Flags:
         return self.bits
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Enumeration:
     """One value out of a list."""
 

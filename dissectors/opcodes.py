@@ -26,7 +26,7 @@ class Answer(Enum):
     SELDOM = "seldom"  # INTERRUPT: only ENOSYS or EAGAIN; the target is answered instead
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Either:
     """A body with two shapes; `when` looks at the request, or at fields read before."""
 
@@ -38,7 +38,7 @@ class Either:
 Body = tuple[Field, ...] | Either
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Op:
     """One opcode, as declared: what is sent, what comes back, what the header's nodeid means."""
 
@@ -58,7 +58,7 @@ class Op:
     doc: str = ""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Notification:
     """A message the server sends unasked."""
 
@@ -121,8 +121,8 @@ OPERATIONS = (
         "READLINK",
         0,
         (),
-        (data("target", "what the link points to"),),
-        reply_summary="-> {target}",
+        (data("target", "what the link points to", role=Role.NAME),),
+        reply_summary="{target}",
         doc="read a symbolic link",
     ),
     Op(
@@ -267,6 +267,7 @@ OPERATIONS = (
         Either(When("request.size"), body(s.GETXATTR_OUT), (data("value", "the attribute's value"),)),
         sticky_enosys=True,
         summary="{name} {size}B",
+        reply_summary="{value|size}",
         doc="read an extended attribute",
     ),
     Op(
@@ -277,6 +278,7 @@ OPERATIONS = (
         Either(When("request.size"), body(s.GETXATTR_OUT), (strings("names", "names of the attributes"),)),
         sticky_enosys=True,
         summary="{size}B",
+        reply_summary="{names|size}",
         doc="list the extended attributes",
     ),
     Op(
@@ -644,7 +646,7 @@ OPS = {op.code: op for op in OPERATIONS}
 OPS_BY_NAME = {op.name: op for op in OPERATIONS}
 NOTIFY = {notification.code: notification for notification in NOTIFICATIONS}
 
-# Both read as INIT and CUSE_INIT in the other byte order; the kernel reserves them so that they never mean anything else.
+# INIT and CUSE_INIT in the other byte order; the kernel reserves both, so that they never mean anything else.
 INIT_SWAPPED, CUSE_INIT_SWAPPED = 436207616, 1048576
 ROOT_ID = 1
 NEWEST_MINOR = 46

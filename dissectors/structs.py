@@ -50,9 +50,9 @@ ATTR = struct(
     u64("ino", "inode number that stat(2) shows; not the nodeid"),
     u64("size", "file size", unit="B"),
     u64("blocks", "blocks of 512 bytes in use"),
-    u64("atime", "last access", show=Show.SECONDS, unit="s"),
-    u64("mtime", "last change of the content", show=Show.SECONDS, unit="s"),
-    u64("ctime", "last change of the inode", show=Show.SECONDS, unit="s"),
+    u64("atime", "last access", show=Show.SECONDS, unit="s", nanoseconds="atimensec"),
+    u64("mtime", "last change of the content", show=Show.SECONDS, unit="s", nanoseconds="mtimensec"),
+    u64("ctime", "last change of the inode", show=Show.SECONDS, unit="s", nanoseconds="ctimensec"),
     u32("atimensec", "nanoseconds of atime", unit="ns"),
     u32("mtimensec", "nanoseconds of mtime", unit="ns"),
     u32("ctimensec", "nanoseconds of ctime", unit="ns"),
@@ -68,15 +68,15 @@ ENTRY_OUT = struct(
     "fuse_entry_out",
     u64("nodeid", "the node found; 0: a cacheable 'does not exist'", role=Role.NEW_NODE),
     u64("generation", "tells reuses of a nodeid apart"),
-    u64("entry_valid", "how long the name may be cached", unit="s"),
-    u64("attr_valid", "how long the attributes may be cached", unit="s"),
+    u64("entry_valid", "how long the name may be cached", unit="s", nanoseconds="entry_valid_nsec"),
+    u64("attr_valid", "how long the attributes may be cached", unit="s", nanoseconds="attr_valid_nsec"),
     u32("entry_valid_nsec", "nanoseconds of entry_valid", unit="ns"),
     u32("attr_valid_nsec", "nanoseconds of attr_valid", unit="ns"),
     Embed("attr", ATTR, "attr"),
 )
 ATTR_OUT = struct(
     "fuse_attr_out",
-    u64("attr_valid", "how long the attributes may be cached", unit="s"),
+    u64("attr_valid", "how long the attributes may be cached", unit="s", nanoseconds="attr_valid_nsec"),
     u32("attr_valid_nsec", "nanoseconds of attr_valid", unit="ns"),
     u32("dummy"),
     Embed("attr", ATTR, "attr"),
@@ -95,9 +95,9 @@ SETATTR_IN = struct(
     u64("fh", "handle of the open file, with FH", role=Role.HANDLE, show=Show.HEX),
     u64("size", "new size", unit="B"),
     u64("lock_owner", "with LOCKOWNER", role=Role.LOCK_OWNER, show=Show.HEX),
-    u64("atime", "new access time", show=Show.SECONDS, unit="s"),
-    u64("mtime", "new time of the content's change", show=Show.SECONDS, unit="s"),
-    u64("ctime", "new time of the inode's change", show=Show.SECONDS, unit="s", means=23),
+    u64("atime", "new access time", show=Show.SECONDS, unit="s", nanoseconds="atimensec"),
+    u64("mtime", "new time of the content's change", show=Show.SECONDS, unit="s", nanoseconds="mtimensec"),
+    u64("ctime", "new time of the inode's change", show=Show.SECONDS, unit="s", nanoseconds="ctimensec", means=23),
     u32("atimensec", "nanoseconds of atime", unit="ns"),
     u32("mtimensec", "nanoseconds of mtime", unit="ns"),
     u32("ctimensec", "nanoseconds of ctime", unit="ns", means=23),
@@ -109,7 +109,7 @@ SETATTR_IN = struct(
 )
 SX_TIME = struct(
     "fuse_sx_time",
-    i64("tv_sec", "seconds", show=Show.SECONDS, unit="s"),
+    i64("tv_sec", "seconds", show=Show.SECONDS, unit="s", nanoseconds="tv_nsec"),
     u32("tv_nsec", "nanoseconds", unit="ns"),
     i32("__reserved"),
     since=39,
@@ -150,7 +150,7 @@ STATX_IN = struct(
 )
 STATX_OUT = struct(
     "fuse_statx_out",
-    u64("attr_valid", "how long the attributes may be cached", unit="s"),
+    u64("attr_valid", "how long the attributes may be cached", unit="s", nanoseconds="attr_valid_nsec"),
     u32("attr_valid_nsec", "nanoseconds of attr_valid", unit="ns"),
     u32("flags", "reserved", show=Show.HEX),
     spare("spare", 16),
@@ -188,13 +188,13 @@ MKNOD_IN = struct(
     "fuse_mknod_in",
     u32("mode", "file type and permissions", show=Show.MODE),
     u32("rdev", "device number", show=Show.DEVICE),
-    u32("umask", "umask of the caller", show=Show.MODE, since=12),
+    u32("umask", "umask of the caller", show=Show.OCTAL, since=12),
     u32("padding", since=12),
 )
 MKDIR_IN = struct(
     "fuse_mkdir_in",
     u32("mode", "permissions", show=Show.MODE),
-    u32("umask", "umask of the caller", show=Show.MODE, means=12),
+    u32("umask", "umask of the caller", show=Show.OCTAL, means=12),
 )
 RENAME_IN = struct("fuse_rename_in", u64("newdir", "directory it moves to", role=Role.NODE))
 RENAME2_IN = struct(
@@ -223,7 +223,7 @@ CREATE_IN = struct(
     "fuse_create_in",
     u32("flags", "open(2) flags", names=flags.OPEN),
     u32("mode", "file type and permissions", show=Show.MODE),
-    u32("umask", "umask of the caller", show=Show.MODE, since=12),
+    u32("umask", "umask of the caller", show=Show.OCTAL, since=12),
     u32("open_flags", "FUSE_OPEN_* flags", names=flags.OPEN_IN, since=12, means=33),
 )
 RELEASE_IN = struct(
