@@ -1,0 +1,79 @@
+"""What the index knows of each record: one numpy column a fact, about 60 bytes a record, appended to only."""
+
+from __future__ import annotations
+
+from enum import IntEnum
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+Array = npt.NDArray[Any]
+Rows = npt.NDArray[np.int64]
+
+
+class Kind(IntEnum):
+    """What a record is in the dialogue."""
+
+    REQUEST = 0
+    REPLY = 1
+    NOTIFICATION = 2
+
+
+class Bit(IntEnum):
+    """What pairing found out about a record."""
+
+    UNPAIRABLE = 1  # too short to hold its unique, or a reply the kernel refused
+    SUPERSEDED = 2  # its unique was used again before it was answered
+    INTERRUPTED = 4  # an INTERRUPT names it
+    BIG_ENDIAN = 8
+
+
+COLUMNS: dict[str, str] = {
+    "at": "i8",  # where its FUSE bytes begin in the file
+    "t_ns": "i8",
+    "unique": "u8",
+    "nodeid": "u8",  # of a reply: that of its request
+    "opcode": "i4",  # of a reply: that of its request, -1 when unknown; of a notification: its code
+    "error": "i4",  # of a request: 0
+    "kept": "u4",  # bytes kept
+    "wire_len": "u4",
+    "pid": "u4",  # the caller's thread id, from the request's header
+    "mate": "i4",  # row of the reply, or of the request; -1 when there is none
+    "submount": "i4",  # index into Trace.submounts, -1 when unknown; filled by the state pass
+    "channel": "u2",
+    "flags": "u2",  # records.RecordFlag
+    "kind": "u1",
+    "bits": "u1",
+}
+
+
+class Table:
+    """Columns of one length that grow together. A column read is a view of the rows there are now."""
+
+    def __init__(self, columns: dict[str, str]) -> None:
+        self._arrays = {name: np.empty(0, dtype=kind) for name, kind in columns.items()}
+        self._room = 0
+        self.count = 0
+
+    def __getitem__(self, name: str) -> Array:
+        return self._arrays[name][: self.count]
+
+    def extend(self, count: int) -> slice:
+        """Add `count` rows of undefined content; return where they are."""
+        needed = self.count + count
+        if needed > self._room:
+            # An eighth to spare keeps appending linear and the memory near what is used.
+            self._room = needed + needed // 8 if self._room else needed
+            for name, old in self._arrays.items():
+                grown = np.empty(self._room, dtype=old.dtype)
+                grown[: self.count] = old[: self.count]
+                self._arrays[name] = grown
+        new = slice(self.count, needed)
+        self.count = needed
+        return new
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of memory in use."""
+        return sum(array.nbytes for array in self._arrays.values())

@@ -1,0 +1,187 @@
+"""What every nodeid was called, and in which submount it lay, at any point of the trace.
+
+The protocol names a node only when it is looked up, made, listed by READDIRPLUS or renamed; everything else says a
+number. A binding (parent, name, submount) holds from the record that brought it until the next one for that node.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from dataclasses import dataclass, field
+from enum import Enum
+
+from dissectors.opcodes import ROOT_ID
+
+MAX_DEPTH = 4096  # a path of that many names is a loop of a hostile server
+
+
+class Held(Enum):
+    """What a binding says of its node."""
+
+    NAMED = 0
+    REMOVED = 1  # it had this name until then; open handles keep it alive
+    FORGOTTEN = 2  # the kernel gave it back: the number may come again for something else
+
+
+@dataclass(frozen=True, slots=True)
+class Binding:
+    """Where a node was from record `row` on."""
+
+    row: int
+    parent: int
+    name: bytes
+    submount: int  # nodeid of the submount's root
+    held: Held = Held.NAMED
+
+
+@dataclass(slots=True)
+class NodeHistory:
+    """One node over time. `nlookup` is what the kernel owes in FORGETs, as far as it was seen."""
+
+    bindings: list[Binding] = field(default_factory=list)
+    rows: list[int] = field(default_factory=list)
+    nlookup: int = 0
+
+    def add(self, binding: Binding) -> None:
+        """Append a binding."""
+        self.bindings.append(binding)
+        self.rows.append(binding.row)
+
+    def at(self, row: int) -> Binding | None:
+        """Return what held at record `row`."""
+        index = bisect_right(self.rows, row) - 1
+        return self.bindings[index] if index >= 0 else None
+
+    @property
+    def last(self) -> Binding | None:
+        """What holds at the end."""
+        return self.bindings[-1] if self.bindings else None
+
+
+class Names:
+    """The nodes of one channel. Events must come in the order of the trace."""
+
+    def __init__(self) -> None:
+        self._nodes: dict[int, NodeHistory] = {}
+        self._children: dict[tuple[int, bytes], int] = {}
+        self.submounts: dict[int, int] = {ROOT_ID: 0}  # root nodeid -> row that told
+
+    def entry(self, row: int, parent: int, name: bytes, nodeid: int, is_submount: bool) -> None:
+        """A reply gave `nodeid` for `name` in `parent`: the kernel now holds one lookup more."""
+        node = self._nodes.get(nodeid)
+        if node is None:
+            node = self._nodes[nodeid] = NodeHistory()
+        node.nlookup += 1
+        if nodeid == ROOT_ID or name in (b".", b".."):
+            return
+        submount = nodeid if is_submount else self.submount(parent, row)
+        last = node.last
+        known = self._children.get((parent, name))
+        if (
+            known == nodeid
+            and last is not None
+            and last.held is Held.NAMED
+            and (last.parent, last.name, last.submount) == (parent, name, submount)
+        ):
+            return
+        if known is not None and known != nodeid:
+            self._lose(row, known, parent, name)
+        if is_submount:
+            self.submounts.setdefault(nodeid, row)
+        self._children[parent, name] = nodeid
+        node.add(Binding(row, parent, name, submount))
+
+    def superblock(self, row: int, nodeid: int) -> None:
+        """SYNCFS is addressed to the root of a superblock, so `nodeid` is one, announced or not (fuse_sync_fs())."""
+        if nodeid not in self.submounts:
+            self.submounts[nodeid] = row
+            node = self._nodes.setdefault(nodeid, NodeHistory())
+            last = node.last
+            node.add(Binding(row, last.parent if last else 0, last.name if last else b"", nodeid))
+
+    def removed(self, row: int, parent: int, name: bytes) -> None:
+        """UNLINK or RMDIR took `name` out of `parent`."""
+        nodeid = self._children.pop((parent, name), None)
+        if nodeid is not None:
+            self._lose(row, nodeid, parent, name)
+
+    def renamed(self, row: int, old: tuple[int, bytes], new: tuple[int, bytes], exchange: bool) -> None:
+        """RENAME moved a name; with `exchange` both names stay and swap their nodes."""
+        moved, replaced = self._children.pop(old, None), self._children.pop(new, None)
+        if replaced is not None and exchange:
+            self._children[old] = replaced
+            self._bind(row, replaced, old)
+        elif replaced is not None and replaced != moved:
+            self._lose(row, replaced, *new)
+        if moved is not None:
+            self._children[new] = moved
+            self._bind(row, moved, new)
+
+    def forgotten(self, row: int, nodeid: int, nlookup: int) -> None:
+        """The kernel gave back lookups; a node without any is gone. Counts seen only in part end it as well."""
+        node = self._nodes.get(nodeid)
+        if node is None or nodeid == ROOT_ID:
+            return
+        node.nlookup = max(0, node.nlookup - nlookup)
+        last = node.last
+        if node.nlookup or last is None or last.held is Held.FORGOTTEN:
+            return
+        if self._children.get((last.parent, last.name)) == nodeid:
+            del self._children[last.parent, last.name]
+        node.add(Binding(row, last.parent, last.name, last.submount, Held.FORGOTTEN))
+
+    def submount(self, nodeid: int, row: int) -> int:
+        """Return the root nodeid of the submount that `nodeid` lay in at `row`; 0 when that is unknown."""
+        if nodeid in self.submounts and nodeid != ROOT_ID:
+            return nodeid
+        if nodeid == ROOT_ID or len(self.submounts) == 1:
+            return ROOT_ID
+        node = self._nodes.get(nodeid)
+        binding = node.at(row) if node else None
+        return binding.submount if binding else 0
+
+    def is_constant(self, nodeid: int) -> bool:
+        """Tell whether the node lay in the same submount all the time."""
+        node = self._nodes.get(nodeid)
+        return node is None or len({binding.submount for binding in node.bindings}) <= 1
+
+    def path(self, nodeid: int, row: int) -> bytes | None:
+        """Return the path from the mount's root as it was at `row`; None when a part of it is unknown."""
+        parts: list[bytes] = []
+        removed = False
+        for _ in range(MAX_DEPTH):
+            if nodeid == ROOT_ID:
+                path = b"/" + b"/".join(reversed(parts))
+                return path + b" (deleted)" if removed else path
+            node = self._nodes.get(nodeid)
+            binding = node.at(row) if node else None
+            if binding is None or binding.held is Held.FORGOTTEN or not binding.name:
+                return None
+            removed = removed or binding.held is Held.REMOVED
+            parts.append(binding.name)
+            nodeid = binding.parent
+        return None
+
+    def nlookup(self, nodeid: int) -> int:
+        """Return the lookups the kernel holds at the end, as far as they were seen."""
+        node = self._nodes.get(nodeid)
+        return node.nlookup if node else 0
+
+    def _bind(self, row: int, nodeid: int, place: tuple[int, bytes]) -> None:
+        node = self._nodes.setdefault(nodeid, NodeHistory())
+        last = node.last
+        submount = last.submount if last else self.submount(place[0], row)
+        node.add(Binding(row, *place, submount))
+
+    def _lose(self, row: int, nodeid: int, parent: int, name: bytes) -> None:
+        """Note that the node is no longer `name`; a node with another hard link is shown under that one again."""
+        node = self._nodes[nodeid]
+        last = node.last
+        if last is None or (last.parent, last.name) != (parent, name):
+            return
+        for binding in reversed(node.bindings):
+            place = (binding.parent, binding.name)
+            if place != (parent, name) and self._children.get(place) == nodeid:
+                node.add(Binding(row, *place, last.submount))
+                return
+        node.add(Binding(row, parent, name, last.submount, Held.REMOVED))

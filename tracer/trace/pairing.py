@@ -1,0 +1,139 @@
+"""Which reply answers which request: by (channel, unique), in the order of the file.
+
+A reply does not carry its opcode, so this comes before any reply is decoded. Works on one scan at a time; requests that
+are still open are carried to the next, so opening a file and following one give the same result.
+"""
+
+from __future__ import annotations
+
+from enum import Enum
+
+import numpy as np
+
+from dissectors.flags import UNIQUE_RESEND
+from dissectors.opcodes import OPS, OPS_BY_NAME, Answer
+from tracer.trace.columns import Array, Bit, Kind, Rows, Table
+
+NEVER_ANSWERED = tuple(op.code for op in OPS.values() if op.answer is Answer.NEVER)
+SELDOM_ANSWERED = tuple(op.code for op in OPS.values() if op.answer is Answer.SELDOM)
+INTERRUPT = OPS_BY_NAME["INTERRUPT"].code
+NOTIFY_REPLY = OPS_BY_NAME["NOTIFY_REPLY"].code
+INIT = OPS_BY_NAME["INIT"].code
+EINTR = 4
+
+
+class State(Enum):
+    """How an exchange stands."""
+
+    PENDING = 0  # asked, not answered by the end of what was captured
+    DONE = 1
+    NO_REPLY = 2  # needs none: FORGET, BATCH_FORGET, NOTIFY_REPLY, INTERRUPT
+    INTERRUPTED = 3  # answered EINTR after an INTERRUPT
+    ORPHAN_REPLY = 4  # an answer to nothing that was captured, or one the kernel refused
+    LOST = 5  # never answered, and its unique was used again
+    NOTIFY = 6
+
+
+class Pairing:
+    """Pairs the rows of a table as they come."""
+
+    def __init__(self, table: Table) -> None:
+        self._table = table
+        self._open: dict[int, Rows] = {}  # channel -> rows of requests not yet answered
+
+    def open_rows(self, channel: int) -> Rows:
+        """Return the requests of a channel that wait for an answer."""
+        return self._open.get(channel, np.empty(0, np.int64))
+
+    def feed(self, new: slice) -> Rows:
+        """Pair the rows `new`; return the rows of the replies that found their request."""
+        table = self._table
+        rows = np.arange(new.start, new.stop, dtype=np.int64)
+        kind, opcode = table["kind"][new], table["opcode"][new]
+        pairable = (table["bits"][new] & Bit.UNPAIRABLE) == 0
+        pairable &= kind != Kind.NOTIFICATION
+        pairable &= ~((kind == Kind.REQUEST) & np.isin(opcode, NEVER_ANSWERED))
+        channels = table["channel"][new]
+        paired: list[Rows] = []
+        for channel in np.unique(channels).tolist():
+            own = rows[pairable & (channels == channel)]
+            paired.append(self._feed_channel(channel, own))
+        self._mark_interrupts(rows[(kind == Kind.REQUEST) & (opcode == INTERRUPT)])
+        return np.concatenate(paired) if paired else np.empty(0, np.int64)
+
+    def _feed_channel(self, channel: int, own: Rows) -> Rows:
+        table = self._table
+        rows = np.concatenate([self.open_rows(channel), own]) if channel in self._open else own
+        unique = table["unique"][rows]
+        order = np.argsort(unique, kind="stable")  # rows ascend, so equal uniques stay in time order
+        rows, unique = rows[order], unique[order]
+        is_request = table["kind"][rows] == Kind.REQUEST
+        same_as_next = np.zeros(len(rows), dtype=bool)
+        same_as_next[:-1] = unique[:-1] == unique[1:]
+        next_is_request = np.ones(len(rows), dtype=bool)
+        next_is_request[:-1] = is_request[1:]
+
+        answered = np.flatnonzero(is_request & same_as_next & ~next_is_request)
+        requests, replies = rows[answered], rows[answered + 1]
+        self._join(requests, replies)
+        superseded = rows[is_request & same_as_next & next_is_request]
+        table["bits"][superseded] |= Bit.SUPERSEDED
+        waiting = is_request & ~same_as_next
+        still_open = np.sort(rows[waiting])
+        self._open[channel] = self._without_resent(still_open)
+        return replies
+
+    def _join(self, requests: Rows, replies: Rows) -> None:
+        table = self._table
+        table["mate"][requests] = replies
+        table["mate"][replies] = requests
+        for name in ("opcode", "nodeid", "pid"):
+            table[name][replies] = table[name][requests]
+
+    def _without_resent(self, waiting: Rows) -> Rows:
+        """Close requests that were sent again after NOTIFY_RESEND: only the copy, with bit 63, can be answered now."""
+        unique = self._table["unique"][waiting]
+        copies = unique[unique >= np.uint64(UNIQUE_RESEND)]
+        if not len(copies):
+            return waiting
+        gone = np.isin(unique, copies & ~np.uint64(UNIQUE_RESEND))
+        self._table["bits"][waiting[gone]] |= Bit.SUPERSEDED
+        kept: Rows = waiting[~gone]
+        return kept
+
+    def _mark_interrupts(self, rows: Rows) -> None:
+        """Mark what an INTERRUPT names. Since 4.20 its own unique is its target's with bit 0 set."""
+        table = self._table
+        for row in rows.tolist():
+            channel, target = int(table["channel"][row]), int(table["unique"][row]) & ~1
+            waiting = self.open_rows(channel)
+            hit = waiting[table["unique"][waiting] == np.uint64(target)]
+            answered = hit if len(hit) else self._recent(channel, target, row)
+            table["bits"][answered] |= Bit.INTERRUPTED
+
+    def _recent(self, channel: int, target: int, row: int) -> Rows:
+        """Find an interrupted request that was answered in the same scan: at most 64 Ki rows back."""
+        table = self._table
+        start = max(0, row - (1 << 16))
+        near = slice(start, row)
+        found = (table["unique"][near] == np.uint64(target)) & (table["channel"][near] == channel)
+        found &= (table["kind"][near] == Kind.REQUEST) & (table["mate"][near] > row)
+        rows: Rows = np.flatnonzero(found) + start
+        return rows
+
+
+def states(table: Table, first: Rows) -> Array:
+    """Return the State value of each exchange, given by its first row."""
+    kind, bits, mate = table["kind"][first], table["bits"][first], table["mate"][first]
+    opcode = table["opcode"][first]
+    result = np.full(len(first), State.PENDING.value, dtype=np.uint8)
+    result[np.isin(opcode, NEVER_ANSWERED + SELDOM_ANSWERED)] = State.NO_REPLY.value
+    result[(bits & Bit.SUPERSEDED) != 0] = State.LOST.value
+    done = (mate >= 0) & (kind == Kind.REQUEST)
+    result[done] = State.DONE.value
+    interrupted = done & ((bits & Bit.INTERRUPTED) != 0)
+    where = np.flatnonzero(interrupted)
+    result[where[table["error"][mate[where]] == -EINTR]] = State.INTERRUPTED.value
+    result[kind == Kind.REPLY] = State.ORPHAN_REPLY.value
+    result[kind == Kind.NOTIFICATION] = State.NOTIFY.value
+    return result

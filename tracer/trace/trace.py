@@ -1,0 +1,341 @@
+"""A trace: the mapped file, the columns over it, and messages decoded on demand.
+
+Append-only. Opening a file, following one that grows and watching a live capture are the same calls: `refresh` takes in
+what is whole, everything else answers for "the first n records".
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from dissectors.decode import decode_notification, decode_reply, decode_request
+from dissectors.layout import Context
+from dissectors.message import Message, Value
+from tracer.records import BridgeKind, ChannelInfo, Direction, Gap, RawRecord, RecordFlag
+from tracer.store.prefix import FUSE_AT, PREFIX, PREFIX_AT
+from tracer.store.reader import TraceFile
+from tracer.trace import index
+from tracer.trace.columns import COLUMNS, Array, Kind, Rows, Table
+from tracer.trace.names import Names
+from tracer.trace.pairing import INIT, NOTIFY_REPLY, Pairing, State, states
+from tracer.trace.sessions import Session, read_agreement
+from tracer.trace.state import State as DialogueState
+
+CACHED_MESSAGES = 4096
+UNIQUE_STEP = 2  # since Linux 4.20 uniques are even; 1 before
+
+
+@dataclass(frozen=True, slots=True)
+class Exchange:
+    """A request with what became of it, or a message that stands alone."""
+
+    number: int
+    request: Message | None
+    reply: Message | None
+    notification: Message | None
+    state: State
+    t_ns: int
+    latency_ns: int | None  # None: not answered, or the source has no times
+    channel: int
+    submount: int | None  # root nodeid of the submount; None: unknown
+    path: bytes | None
+    comm: bytes
+    server_pid: int
+    server_tid: int
+
+    @property
+    def message(self) -> Message:
+        """The message that began it."""
+        first = self.request or self.notification or self.reply
+        assert first is not None
+        return first
+
+
+@dataclass(frozen=True, slots=True)
+class MissingUniques:
+    """Uniques that never came: requests that may have been lost, or that ended before the server read them."""
+
+    channel: int
+    count: int
+    ranges: tuple[tuple[int, int], ...]  # first and last missing unique, the first few ranges
+
+
+class Trace:
+    """A recorded dialogue. `minor` overrules what INIT said, for a capture that began without it."""
+
+    def __init__(self, file: TraceFile, *, minor: int | None = None) -> None:
+        self.file = file
+        self.records = Table(COLUMNS)
+        self.sessions: list[Session] = []
+        self._first = Table({"first": "i4"})
+        self._override_minor = minor
+        self._orders: dict[int, bool] = {}
+        self._pairing = Pairing(self.records)
+        self._state = DialogueState(self.records, self)
+        self._messages: OrderedDict[int, Message] = OrderedDict()
+
+    @classmethod
+    def open(
+        cls, path: Path | str, *, minor: int | None = None, on_progress: Callable[[int, int], None] | None = None
+    ) -> Trace:
+        """Open a file and index all of it; `on_progress` hears (bytes done, bytes in all).
+
+        Raises TraceFileError when it is no trace, or one of a newer version.
+        """
+        trace = cls(TraceFile.open(Path(path)), minor=minor)
+        while trace.take_in():
+            if on_progress is not None:
+                on_progress(trace.file.scanned, len(trace.file.content))
+        return trace
+
+    # ---- growing ---------------------------------------------------------------------------------------------------
+
+    def refresh(self) -> int:
+        """Take in what was appended to the file; return how many records are new."""
+        before = self.records.count
+        self.file.remap()
+        while self.take_in():
+            pass
+        return self.records.count - before
+
+    def take_in(self) -> int:
+        """Index the next piece of the file as it is mapped; return how many records it held."""
+        packets = self.file.scan()
+        if not len(packets.at):
+            self._meet_channels()
+            return 0
+        new = index.append(self.records, self.file, packets, self._orders)
+        self._meet_channels()
+        replies = self._pairing.feed(new)
+        self._note_agreements(replies)
+        self._append_exchanges(new)
+        return len(packets.at)
+
+    def _meet_channels(self) -> None:
+        for info in self.file.channels[len(self.sessions) :]:
+            number = len(self.sessions)
+            big = self._orders.get(number, info.big_endian)
+            self.sessions.append(Session(info, big, self._override_minor))
+        for number, big in self._orders.items():
+            self.sessions[number].big_endian = big
+
+    def _note_agreements(self, replies: Rows) -> None:
+        for row in replies[self.records["opcode"][replies] == INIT].tolist():
+            request = int(self.records["mate"][row])
+            session = self.sessions[int(self.records["channel"][row])]
+            session.agreements.append(
+                read_agreement(self.message(request), self.message(row), int(self.records["t_ns"][row]))
+            )
+
+    def _append_exchanges(self, new: slice) -> None:
+        begins = (self.records["kind"][new] != Kind.REPLY) | (self.records["mate"][new] < 0)
+        rows = np.flatnonzero(begins) + new.start
+        where = self._first.extend(len(rows))
+        self._first["first"][where] = rows
+
+    # ---- what there is ---------------------------------------------------------------------------------------------
+
+    @property
+    def channels(self) -> list[ChannelInfo]:
+        """Every channel, by number."""
+        return self.file.channels
+
+    @property
+    def gaps(self) -> list[Gap]:
+        """What is known to be lost."""
+        return self.file.gaps
+
+    @property
+    def exchange_count(self) -> int:
+        """How many exchanges there are; they are numbered from 0 in the order of their first record."""
+        return self._first.count
+
+    @property
+    def first_rows(self) -> Array:
+        """The row each exchange begins with."""
+        return self._first["first"]
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of memory the index takes."""
+        return self.records.nbytes + self._first.nbytes
+
+    def states(self, numbers: Rows | slice = slice(None)) -> Array:
+        """Return the pairing.State value of exchanges."""
+        return states(self.records, self.first_rows[numbers])
+
+    def latencies_ns(self, numbers: Rows | slice = slice(None)) -> Array:
+        """Return how long exchanges took; -1 where there is no reply or no time."""
+        first = self.first_rows[numbers]
+        table = self.records
+        mate, t_ns = table["mate"][first], table["t_ns"]
+        known = (mate >= 0) & (table["kind"][first] == Kind.REQUEST)
+        known &= (table["flags"][first] & RecordFlag.TIME_UNKNOWN) == 0
+        latency = np.full(len(first), -1, dtype=np.int64)
+        latency[known] = t_ns[mate[known]] - t_ns[first[known]]
+        return latency
+
+    def exchange_of(self, row: int) -> int:
+        """Return the number of the exchange that a record belongs to."""
+        mate = int(self.records["mate"][row])
+        if mate >= 0 and self.records["kind"][row] == Kind.REPLY:
+            row = mate
+        return int(np.searchsorted(self.first_rows, row))
+
+    # ---- one record ------------------------------------------------------------------------------------------------
+
+    def record(self, row: int) -> RawRecord:
+        """Return a record as its bridge made it."""
+        at = int(self.records["at"][row])
+        start = at - FUSE_AT + PREFIX_AT
+        prefix = PREFIX.unpack(self.file.content[start : start + PREFIX.size].tobytes())
+        _, _, direction, bridge, _, queue, flags, wire_len, pid, tid, comm, result, head = prefix
+        kinds = BridgeKind._value2member_map_
+        return RawRecord(
+            int(self.records["t_ns"][row]),
+            int(self.records["channel"][row]),
+            Direction(direction & 1),
+            self.content(row),
+            wire_len,
+            BridgeKind(bridge) if bridge in kinds else BridgeKind.UNKNOWN,
+            flags,
+            pid,
+            tid,
+            comm.rstrip(b"\0"),
+            queue,
+            head,
+            result,
+        )
+
+    def content(self, row: int) -> bytes:
+        """Return the FUSE bytes that were kept of a record."""
+        at = int(self.records["at"][row])
+        kept: bytes = self.file.content[at : at + int(self.records["kept"][row])].tobytes()
+        return kept
+
+    def context(self, row: int) -> Context:
+        """Return what the record's session had agreed on when it was sent."""
+        return self.sessions[int(self.records["channel"][row])].context(row)
+
+    def message(self, row: int) -> Message:
+        """Decode a record. Never raises for what is in it: see Message.problems."""
+        cached = self._messages.get(row)
+        if cached is not None:
+            self._messages.move_to_end(row)
+            return cached
+        message = self._decode(row)
+        self._messages[row] = message
+        if len(self._messages) > CACHED_MESSAGES:
+            self._messages.popitem(last=False)
+        return message
+
+    def _decode(self, row: int) -> Message:
+        content, wire_len, context = self.content(row), int(self.records["wire_len"][row]), self.context(row)
+        match int(self.records["kind"][row]):
+            case Kind.REQUEST:
+                return decode_request(content, wire_len, context, row)
+            case Kind.NOTIFICATION:
+                return decode_notification(content, wire_len, context, row)
+            case _:
+                mate = int(self.records["mate"][row])
+                return decode_reply(content, wire_len, context, self.message(mate) if mate >= 0 else None, row)
+
+    def values(self, row: int) -> dict[str, Value]:
+        """Return the body values of a record, as many as could be read."""
+        return self.message(row).values
+
+    # ---- one exchange ----------------------------------------------------------------------------------------------
+
+    def exchange(self, number: int) -> Exchange:
+        """Return an exchange with its messages decoded."""
+        row = int(self.first_rows[number])
+        table = self.records
+        mate = int(table["mate"][row])
+        first = self.message(row)
+        kind = int(table["kind"][row])
+        request = first if kind == Kind.REQUEST else None
+        reply = self.message(mate) if request is not None and mate >= 0 else first if kind == Kind.REPLY else None
+        one = np.array([number], dtype=np.int64)
+        latency_ns = int(self.latencies_ns(one)[0])
+        record = self.record(row)
+        return Exchange(
+            number,
+            request,
+            reply,
+            first if kind == Kind.NOTIFICATION else None,
+            State(int(self.states(one)[0])),
+            int(table["t_ns"][row]),
+            latency_ns if latency_ns >= 0 else None,
+            int(table["channel"][row]),
+            self.submount(row),
+            self.path(row),
+            record.comm,
+            record.server_pid,
+            record.server_tid,
+        )
+
+    def exchanges(self) -> Iterator[Exchange]:
+        """Yield every exchange there is now."""
+        return (self.exchange(number) for number in range(self.exchange_count))
+
+    # ---- names and submounts ---------------------------------------------------------------------------------------
+
+    def advance_state(self) -> None:
+        """Follow names and submounts up to the last record. Done by itself where it is needed."""
+        self._state.advance()
+
+    @property
+    def submounts(self) -> list[tuple[int, int]]:
+        """Every (channel, root nodeid) met so far; the number in the `submount` column is the place in this list."""
+        self._state.advance()
+        return self._state.submounts
+
+    def names(self, channel: int) -> Names:
+        """Return the nodes of a channel."""
+        self._state.advance()
+        return self._state.names.get(channel) or Names()
+
+    def submount(self, row: int) -> int | None:
+        """Return the root nodeid of the submount that a record is about."""
+        submounts = self.submounts
+        number = int(self.records["submount"][row])
+        return submounts[number][1] if number >= 0 else None
+
+    def path(self, row: int) -> bytes | None:
+        """Return the path of the record's node at that time; None when it is not known."""
+        nodeid = int(self.records["nodeid"][row])
+        return self.names(int(self.records["channel"][row])).path(nodeid, row) if nodeid else None
+
+    # ---- loss ------------------------------------------------------------------------------------------------------
+
+    def missing_uniques(self) -> list[MissingUniques]:
+        """Report gaps in the uniques of each channel: possible loss (fuse_get_unique() counts without a hole)."""
+        table = self.records
+        is_own = (table["kind"] == Kind.REQUEST) & (table["opcode"] != NOTIFY_REPLY) & (table["unique"] != 0)
+        found = []
+        for channel in range(len(self.sessions)):
+            unique = np.unique(table["unique"][is_own & (table["channel"] == channel)] & np.uint64(2**63 - 1))
+            gap = _missing(channel, unique)
+            if gap is not None:
+                found.append(gap)
+        return found
+
+
+def _missing(channel: int, unique: Array) -> MissingUniques | None:
+    even = unique[unique % np.uint64(2) == 0]
+    step = UNIQUE_STEP if len(even) * 2 > len(unique) else 1
+    unique = even if step == UNIQUE_STEP else unique
+    if len(unique) < 2:
+        return None
+    jumps = np.diff(unique)
+    holes = np.flatnonzero(jumps > np.uint64(step))
+    if not len(holes):
+        return None
+    count = int((jumps[holes] // np.uint64(step) - np.uint64(1)).sum())
+    ranges = tuple((int(unique[hole]) + step, int(unique[hole + 1]) - step) for hole in holes[:8].tolist())
+    return MissingUniques(channel, count, ranges)
