@@ -1,7 +1,7 @@
 """A passthrough file system upon libfuse, by mfusepy: `mfusepy_passthrough.py SOURCE MOUNT_POINT`."""
 
 # Each method is the system call of its name:
-# ruff: noqa: PTH
+# ruff: noqa: PTH101, PTH102, PTH104, PTH106, PTH108, PTH115, PTH208, PTH211
 from __future__ import annotations
 
 import errno

@@ -4,7 +4,7 @@ As a program: `workload.py KIND MOUNT_POINT` prints its Tally as JSON; the file 
 """
 
 # Names are bytes that a Path refuses, and each call is a system call to be counted:
-# ruff: noqa: PTH
+# ruff: noqa: PTH101, PTH102, PTH104, PTH106, PTH108, PTH115, PTH116, PTH118, PTH208, PTH211
 from __future__ import annotations
 
 import contextlib
