@@ -20,13 +20,11 @@ class Kind(IntEnum):
     NOTIFICATION = 2
 
 
-class Bit(IntEnum):
-    """What pairing found out about a record."""
-
-    UNPAIRABLE = 1  # too short to hold its unique, or a reply the kernel refused
-    SUPERSEDED = 2  # its unique was used again before it was answered
-    INTERRUPTED = 4  # an INTERRUPT names it
-    BIG_ENDIAN = 8
+# What pairing found out about a record. Of numpy's type: an int would widen the column.
+UNPAIRABLE = np.uint8(1)  # too short to hold its unique, or a reply the kernel refused
+SUPERSEDED = np.uint8(2)  # its unique was used again before it was answered
+INTERRUPTED = np.uint8(4)  # an INTERRUPT names it
+BIG_ENDIAN = np.uint8(8)
 
 
 COLUMNS: dict[str, str] = {

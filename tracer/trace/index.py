@@ -8,7 +8,7 @@ from dissectors.opcodes import OPS
 from tracer.records import Direction, RecordFlag
 from tracer.store.prefix import FUSE_AT, OVERHEAD, PREFIX_AT
 from tracer.store.reader import Packets, TraceFile, Words
-from tracer.trace.columns import Array, Bit, Kind, Rows, Table
+from tracer.trace.columns import BIG_ENDIAN, UNPAIRABLE, Array, Kind, Rows, Table
 
 # Word offsets from the start of a packet block: of the prefix (store.prefix), of fuse_in_header and fuse_out_header.
 T_HIGH, T_LOW, CAPTURED = 3, 4, 5
@@ -89,12 +89,12 @@ def append(table: Table, file: TraceFile, packets: Packets, orders: dict[int, bo
     pid[~is_request | (kept < ENOUGH_FOR_PID)] = 0
     table["pid"][new] = pid
 
-    bits = np.where(kept < ENOUGH_FOR_UNIQUE, np.uint8(Bit.UNPAIRABLE), np.uint8(0))
+    bits = np.where(kept < ENOUGH_FOR_UNIQUE, UNPAIRABLE, np.uint8(0))
     refused = np.flatnonzero(flags & RecordFlag.REJECTED)
     if len(refused):
-        bits[refused[~_ends_its_request(take, refused, swapped, table, new)]] |= Bit.UNPAIRABLE
+        bits[refused[~_ends_its_request(take, refused, swapped, table, new)]] |= UNPAIRABLE
     if swapped is not None:
-        bits[swapped] |= Bit.BIG_ENDIAN
+        bits[swapped] |= BIG_ENDIAN
     table["bits"][new] = bits
     return new
 

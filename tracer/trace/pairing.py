@@ -12,7 +12,7 @@ import numpy as np
 
 from dissectors.flags import UNIQUE_RESEND
 from dissectors.opcodes import OPS, OPS_BY_NAME, Answer
-from tracer.trace.columns import Array, Bit, Kind, Rows, Table
+from tracer.trace.columns import INTERRUPTED, SUPERSEDED, UNPAIRABLE, Array, Kind, Rows, Table
 
 NEVER_ANSWERED = tuple(op.code for op in OPS.values() if op.answer is Answer.NEVER)
 SELDOM_ANSWERED = tuple(op.code for op in OPS.values() if op.answer is Answer.SELDOM)
@@ -50,7 +50,7 @@ class Pairing:
         table = self._table
         rows = np.arange(new.start, new.stop, dtype=np.int64)
         kind, opcode = table["kind"][new], table["opcode"][new]
-        pairable = (table["bits"][new] & Bit.UNPAIRABLE) == 0
+        pairable = (table["bits"][new] & UNPAIRABLE) == 0
         pairable &= kind != Kind.NOTIFICATION
         pairable &= ~((kind == Kind.REQUEST) & np.isin(opcode, NEVER_ANSWERED))
         channels = table["channel"][new]
@@ -77,7 +77,7 @@ class Pairing:
         requests, replies = rows[answered], rows[answered + 1]
         self._join(requests, replies)
         superseded = rows[is_request & same_as_next & next_is_request]
-        table["bits"][superseded] |= Bit.SUPERSEDED
+        table["bits"][superseded] |= SUPERSEDED
         waiting = is_request & ~same_as_next
         still_open = np.sort(rows[waiting])
         self._open[channel] = self._without_resent(still_open)
@@ -97,7 +97,7 @@ class Pairing:
         if not len(copies):
             return waiting
         gone = np.isin(unique, copies & ~np.uint64(UNIQUE_RESEND))
-        self._table["bits"][waiting[gone]] |= Bit.SUPERSEDED
+        self._table["bits"][waiting[gone]] |= SUPERSEDED
         kept: Rows = waiting[~gone]
         return kept
 
@@ -109,7 +109,7 @@ class Pairing:
             waiting = self.open_rows(channel)
             hit = waiting[table["unique"][waiting] == np.uint64(target)]
             answered = hit if len(hit) else self._recent(channel, target, row)
-            table["bits"][answered] |= Bit.INTERRUPTED
+            table["bits"][answered] |= INTERRUPTED
 
     def _recent(self, channel: int, target: int, row: int) -> Rows:
         """Find an interrupted request that was answered in the same scan: at most 64 Ki rows back."""
@@ -128,10 +128,10 @@ def states(table: Table, first: Rows) -> Array:
     opcode = table["opcode"][first]
     result = np.full(len(first), State.PENDING.value, dtype=np.uint8)
     result[np.isin(opcode, NEVER_ANSWERED + SELDOM_ANSWERED)] = State.NO_REPLY.value
-    result[(bits & Bit.SUPERSEDED) != 0] = State.LOST.value
+    result[(bits & SUPERSEDED) != 0] = State.LOST.value
     done = (mate >= 0) & (kind == Kind.REQUEST)
     result[done] = State.DONE.value
-    interrupted = done & ((bits & Bit.INTERRUPTED) != 0)
+    interrupted = done & ((bits & INTERRUPTED) != 0)
     where = np.flatnonzero(interrupted)
     result[where[table["error"][mate[where]] == -EINTR]] = State.INTERRUPTED.value
     result[kind == Kind.REPLY] = State.ORPHAN_REPLY.value
