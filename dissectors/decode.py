@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from dissectors.extensions import read_extensions
 from dissectors.fields import Field, When
-from dissectors.layout import Context, layout_for
+from dissectors.layout import Context, appends_context, fixed_layout, layout_for
 from dissectors.message import Message, MessageKind, Node, Problem, Severity, Value
 from dissectors.opcodes import NOTIFY, OPS, Answer, Either, Notification, Op
 from dissectors.structs import IN_HEADER, OUT_HEADER
@@ -63,11 +63,11 @@ def _request_body(
         problems.append(Problem(4, f"unknown opcode {header.get('opcode', -1)}"))
         return [_raw("body", content, IN_HEADER_SIZE, end)], []
     walk = Walk(content, IN_HEADER_SIZE, end, context.order, problems)
-    fields = layout_for(op.request, context, _body_for_layout(content, IN_HEADER_SIZE, end)).fields
+    fields = layout_for(op.request, context, end - IN_HEADER_SIZE, content[IN_HEADER_SIZE:end]).fields
     nodes = walk.fields(fields)
     start = end
-    if op.extensible and not extension_size and walk.at < end and not problems:
-        start = walk.at  # 7.36 and 7.37 append the security context without saying how long it is
+    if not extension_size and walk.at < end and not problems and appends_context(op, context):
+        start = walk.at
     elif walk.at < end:
         _trailing(walk, problems)
     return nodes, read_extensions(content, start, wire_len, context.order, problems)
@@ -136,9 +136,9 @@ def _reply_body(
     if fields is None:
         problems.append(Problem(OUT_HEADER_SIZE, "its shape depends on the request, which is missing", Severity.NOTE))
         return [_raw("body", content, OUT_HEADER_SIZE, wire_len)]
-    blob = _body_for_layout(content, OUT_HEADER_SIZE, wire_len)
     walk = Walk(content, OUT_HEADER_SIZE, wire_len, context.order, problems)
-    nodes = walk.fields(layout_for(fields, context, blob, short=op.short_reply).fields)
+    layout = fixed_layout(fields, context, wire_len - OUT_HEADER_SIZE, short=op.short_reply)
+    nodes = walk.fields(layout.fields)
     _trailing(walk, problems)
     return nodes
 
@@ -176,8 +176,7 @@ def decode_notification(content: bytes, wire_len: int, context: Context, number:
         body = [_raw("body", content, OUT_HEADER_SIZE, wire_len)]
     elif len(header) == len(OUT_HEADER.fields):
         walk = Walk(content, OUT_HEADER_SIZE, wire_len, context.order, problems)
-        blob = _body_for_layout(content, OUT_HEADER_SIZE, wire_len)
-        body = walk.fields(layout_for(notification.payload, context, blob).fields)
+        body = walk.fields(fixed_layout(notification.payload, context, wire_len - OUT_HEADER_SIZE).fields)
         _trailing(walk, problems)
     return Message(
         number,
@@ -205,13 +204,6 @@ def _check_length(header: Mapping[str, int], wire_len: int, problems: list[Probl
     said = header.get("len")
     if said is not None and said != wire_len:
         problems.append(Problem(0, f"the header says {said} bytes, {wire_len} were sent"))
-
-
-def _body_for_layout(content: bytes, start: int, end: int) -> bytes:
-    """Return the body, filled up with zeros when the capture cut it: its length chooses the layout."""
-    kept = content[start:end]
-    missing = end - start - len(kept)
-    return kept + bytes(missing) if 0 < missing <= 4096 else kept
 
 
 def _raw(name: str, content: bytes, start: int, end: int) -> Node:

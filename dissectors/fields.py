@@ -13,6 +13,9 @@ from enum import Enum
 
 from dissectors.names import Names
 
+# More elements than this in one message are not shown one by one; a READDIRPLUS reply of 1 MiB holds about 6,500.
+MAX_ELEMENTS = 65536
+
 
 class Kind(Enum):
     """How a field lies on the wire. The value is (struct code, size) for integers, else ("", 0)."""
@@ -108,6 +111,8 @@ class Field:
     size_from: str = ""
     count_from: str = ""
     record: tuple[Field, ...] = ()
+    narrow_record: tuple[Field, ...] = ()  # what a record is instead when `count_from` of them fill the rest exactly
+    narrow_before: int = 0  # the first minor in which it can no longer be narrow
     align: int = 1
     when: When | None = None
 
@@ -245,6 +250,8 @@ def records(
     doc: str,
     *members: Field | Embed | Struct,
     count_from: str = "",
+    narrow: Struct | None = None,
+    narrow_before: int = 0,
     align: int = 1,
     when: When | None = None,
 ) -> Field:
@@ -252,7 +259,17 @@ def records(
 
     `count_from` may name several fields with a plus between: "in_iovs+out_iovs".
     """
-    return Field(field_name, Kind.RECORDS, doc, record=body(*members), count_from=count_from, align=align, when=when)
+    return Field(
+        field_name,
+        Kind.RECORDS,
+        doc,
+        record=body(*members),
+        count_from=count_from,
+        narrow_record=narrow.fields if narrow else (),
+        narrow_before=narrow_before,
+        align=align,
+        when=when,
+    )
 
 
 def integers(field_name: str, doc: str, element: Field, *, count_from: str, role: Role | None = None) -> Field:

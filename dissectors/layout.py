@@ -7,21 +7,22 @@ a body varies, its length says the same, and is believed first: kernels and serv
 from __future__ import annotations
 
 import struct
-from dataclasses import dataclass
-from functools import cache
+from dataclasses import dataclass, replace
+from functools import cache, lru_cache
 from itertools import takewhile
 
-from dissectors.fields import Field
+from dissectors.fields import Field, Kind
 from dissectors.flags import init_flag
 from dissectors.opcodes import NEWEST_MINOR, Op
-
-# A capture that began after INIT: every kernel since 5.2 (2019) speaks at least 7.31 (fuse.h changelog).
-ASSUMED_MINOR = 31
 
 
 @dataclass(frozen=True, slots=True)
 class Context:
-    """What a session agreed on, as far as it is known. `minor` None: INIT was not seen."""
+    """What a session agreed on, as far as it is known. `minor` None: INIT was not seen.
+
+    Bodies are then read as the newest kernel sends them: every kernel since 5.2 (2019) speaks at least 7.31, and no
+    body without something variable in it changed its size since.
+    """
 
     minor: int | None = None
     init_flags: int | None = None
@@ -69,15 +70,28 @@ class Layout:
 @cache
 def compile_layout(fields: tuple[Field, ...], minor: int, granted: frozenset[str], order: str) -> Layout:
     """Lay out `fields` for protocol 7.`minor` with the INIT flags `granted`; byte order "<" or ">"."""
-    live = tuple(f for f in fields if f.since <= minor and (not f.needs or f.needs in granted))
-    head = tuple(takewhile(lambda f: f.kind.is_fixed, live))
-    return Layout(live, head, live[len(head) :], sum(f.size for f in head), order)
+    live = tuple(_at_minor(f, minor) for f in fields if f.since <= minor and (not f.needs or f.needs in granted))
+    head = tuple(takewhile(lambda f: f.kind.is_fixed and f.when is None, live))
+    return _layout(live, head, order)
+
+
+def _at_minor(field: Field, minor: int) -> Field:
+    return replace(field, narrow_record=()) if field.narrow_record and minor >= field.narrow_before else field
+
+
+def _layout(fields: tuple[Field, ...], head: tuple[Field, ...], order: str) -> Layout:
+    return Layout(fields, head, fields[len(head) :], sum(f.size for f in head), order)
 
 
 @cache
 def needed_flags(fields: tuple[Field, ...]) -> frozenset[str]:
     """Return the INIT flags on which the shape of `fields` depends."""
     return frozenset(f.needs for f in fields if f.needs)
+
+
+def is_undecided(fields: tuple[Field, ...], context: Context) -> bool:
+    """Whether only a look at each body tells how `fields` lie in it, because INIT was not seen."""
+    return context.init_flags is None and bool(needed_flags(fields))
 
 
 @cache
@@ -88,22 +102,27 @@ def variants(fields: tuple[Field, ...], order: str) -> tuple[Layout, ...]:
     return tuple({layout.fields: layout for layout in reversed(layouts)}.values())[::-1]
 
 
-def layout_for(fields: tuple[Field, ...], context: Context, body: bytes, *, short: bool = False) -> Layout:
-    """Choose the layout of a whole `body`: by the session, and by its length where nothing in it varies.
+def agreed_layout(fields: tuple[Field, ...], context: Context) -> Layout:
+    """Return how `fields` lie on the wire by what INIT agreed on alone."""
+    granted = frozenset(flag for flag in needed_flags(fields) if context.has(flag))
+    return compile_layout(fields, context.effective_minor, granted, context.order)
 
-    `short` allows a body to end after any field (INIT's reply).
+
+def layout_for(fields: tuple[Field, ...], context: Context, length: int, body: bytes, *, short: bool = False) -> Layout:
+    """Choose the layout of a body that had `length` bytes on the wire; `body` is what was kept of it.
+
+    The session decides, and the length where nothing varies. `short` allows a body to end anywhere (INIT's reply).
     """
-    needs = needed_flags(fields)
-    granted = frozenset(flag for flag in needs if context.has(flag) or _looks_granted(flag, context, body))
-    agreed = compile_layout(fields, context.effective_minor, granted, context.order)
-    if agreed.tail:
-        return agreed
-    return _by_length(fields, agreed, len(body), short)
+    if is_undecided(fields, context):
+        granted = frozenset(flag for flag in needed_flags(fields) if _looks_granted(flag, context, length, body))
+        return compile_layout(fields, context.effective_minor, granted, context.order)
+    return fixed_layout(fields, context, length, short=short)
 
 
-@cache
-def _by_length(fields: tuple[Field, ...], agreed: Layout, length: int, short: bool) -> Layout:
-    if length == agreed.head_size:
+def fixed_layout(fields: tuple[Field, ...], context: Context, length: int, *, short: bool = False) -> Layout:
+    """Choose the layout of a body of `length` bytes without looking into it."""
+    agreed = agreed_layout(fields, context)
+    if agreed.tail or length == agreed.head_size:
         return agreed
     candidates = variants(fields, agreed.order)
     if short:
@@ -114,32 +133,41 @@ def _by_length(fields: tuple[Field, ...], agreed: Layout, length: int, short: bo
     return candidates[0] if length > agreed.head_size else agreed
 
 
+@lru_cache(256)
 def _prefix(layout: Layout, length: int) -> Layout:
-    fields: list[Field] = []
-    size = 0
+    """Return `layout` up to `length` bytes. Spare room may end anywhere; in an integer the decoder finds the fault."""
+    kept: list[Field] = []
+    left = length
     for field in layout.head:
-        if size + field.size > length:
+        if left <= 0:
             break
-        size += field.size
-        fields.append(field)
-    if size < length <= layout.head_size:  # ends inside a field: let the decoder say so
-        fields = list(layout.head[: len(fields) + 1])
-    kept = tuple(fields)
-    return Layout(kept, kept, (), sum(f.size for f in kept), layout.order)
+        kept.append(replace(field, size=left) if field.kind is Kind.FIXED and field.size > left else field)
+        left -= field.size
+    return _layout(tuple(kept), tuple(kept), layout.order)
 
 
-def _looks_granted(flag: str, context: Context, body: bytes) -> bool:
+def _looks_granted(flag: str, context: Context, length: int, body: bytes) -> bool:
     """Guess, INIT unseen, whether SETXATTR_EXT was agreed on: the longer form must parse, to the byte.
 
     The extra eight bytes are flags 0 or 1 and a zero; then come the name and exactly `size` bytes (fuse_setxattr_in).
+    In the shorter form the name begins there: "user." and the like. That alone decides when the body was cut.
     """
-    if flag != "SETXATTR_EXT" or context.has(flag) is not None or len(body) < 16:
+    if flag != "SETXATTR_EXT" or len(body) < 16:
         return False
     size, _, setxattr_flags, padding = struct.unpack_from(context.order + "IIII", body)
+    if setxattr_flags > 1 or padding:
+        return False
     nul = body.find(b"\0", 16)
-    return setxattr_flags <= 1 and padding == 0 and nul > 16 and nul + 1 + size == len(body)
+    if nul < 0:
+        return length > len(body)
+    return nul > 16 and nul + 1 + size == length
 
 
-def request_layout(op: Op, context: Context, body: bytes) -> Layout:
-    """Choose the layout of a request's body, its extension area taken off."""
-    return layout_for(op.request, context, body)
+def appends_context(op: Op, context: Context) -> bool:
+    """Whether a security context may follow the names of `op` without the header saying how long it is.
+
+    7.36 and 7.37 did that; total_extlen came with 7.38 (fuse.h changelog).
+    """
+    if not op.extensible or context.has("SECURITY_CTX") is False:
+        return False
+    return context.minor is None or 36 <= context.minor <= 37

@@ -419,6 +419,11 @@ IOCTL_IOVEC = struct(
     u64("len", "length", unit="B"),
     since=16,
 )
+IOVEC_32 = struct(  # struct iovec of a 32-bit server; that of a 64-bit one is laid out as fuse_ioctl_iovec
+    "iovec",
+    u32("base", "address in the caller", show=Show.HEX),
+    u32("len", "length", unit="B"),
+)
 IOCTL_OUT = struct(
     "fuse_ioctl_out",
     i32("result", "what ioctl(2) returns"),
@@ -602,5 +607,11 @@ NUL = spare("nul", 1)  # the kernel wants the NUL after the name, though namelen
 RETRY = When("flags", mask=flags.IOCTL_RETRY, equals=flags.IOCTL_RETRY)
 NOT_RETRY = When("flags", mask=flags.IOCTL_RETRY, equals=0)
 IOVECS = records(
-    "iovecs", "memory the kernel has to bring or fill", IOCTL_IOVEC, count_from="in_iovs+out_iovs", when=RETRY
+    "iovecs",
+    "memory the kernel has to bring or fill",
+    IOCTL_IOVEC,
+    count_from="in_iovs+out_iovs",
+    narrow=IOVEC_32,
+    narrow_before=16,
+    when=RETRY,
 )

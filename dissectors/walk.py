@@ -5,11 +5,8 @@ from __future__ import annotations
 import struct
 from dataclasses import dataclass, field
 
-from dissectors.fields import Field, Kind
+from dissectors.fields import MAX_ELEMENTS, Field, Kind
 from dissectors.message import Node, Problem, Severity, Value
-
-# More records than this in one message cannot be shown one by one; a READDIRPLUS reply of 1 MiB holds about 6,500.
-MAX_RECORDS = 65536
 
 
 class Stop(Exception):
@@ -151,9 +148,9 @@ class Walk:
         count = self._count(item, values)
         children: list[Node] = []
         while (self.at < self.end) if count is None else (len(children) < count):
-            if len(children) == MAX_RECORDS:
+            if len(children) == MAX_ELEMENTS:
                 self.problems.append(
-                    Problem(self.at, f"only the first {MAX_RECORDS} {item.name} are shown", Severity.NOTE)
+                    Problem(self.at, f"only the first {MAX_ELEMENTS} {item.name} are shown", Severity.NOTE)
                 )
                 self.at = self.end
                 break
