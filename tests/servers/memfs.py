@@ -6,6 +6,7 @@ import contextlib
 import json
 import os
 import signal
+import struct
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -26,6 +27,27 @@ class Witnessed(NamedTuple):
     to_server: bool
     data: bytes
     errno: int  # why the kernel refused the server's write; 0: it did not
+
+    @property
+    def opcode(self) -> int:
+        return struct.unpack_from("=I", self.data, 4)[0]
+
+    @property
+    def error(self) -> int:
+        """Return a reply's errno, negative, or a notification's code."""
+        return struct.unpack_from("=i", self.data, 4)[0]
+
+    @property
+    def unique(self) -> int:
+        return struct.unpack_from("=Q", self.data, 8)[0]
+
+    @property
+    def nodeid(self) -> int:
+        return struct.unpack_from("=Q", self.data, 16)[0]
+
+    @property
+    def pid(self) -> int:
+        return struct.unpack_from("=I", self.data, 32)[0]
 
 
 @dataclass
@@ -65,13 +87,23 @@ class Memfs(Server):
         os.kill(running.pid, signal.SIGUSR1)
 
     def witnessed(self) -> list[Witnessed]:
-        """Return every message so far, in the order the server wrote them down."""
+        """Return every message so far, by time; all of them once the server has ended."""
         text = self.journal_path.read_text()
         lines = map(json.loads, text[: text.rfind("\n") + 1].splitlines())
-        return [
+        messages = [
             Witnessed(line["t_ns"], line["mount"], line["to"] == "server", bytes.fromhex(line["bytes"]), line["errno"])
             for line in lines
         ]
+        return sorted(messages, key=lambda message: message.t_ns)
+
+    def requests(self, opcode: int | None = None) -> list[Witnessed]:
+        """Return the requests so far, or those of one opcode."""
+        return [m for m in self.witnessed() if m.to_server and opcode in (None, m.opcode)]
+
+    def reply_to(self, request: Witnessed) -> Witnessed | None:
+        """Return the reply to a request, or None when there was none."""
+        found = (m for m in self.witnessed() if not m.to_server and m.mount == request.mount)
+        return next((reply for reply in found if reply.unique == request.unique), None)
 
 
 @dataclass

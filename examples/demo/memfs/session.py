@@ -8,6 +8,7 @@ import os
 import struct
 import sys
 import threading
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -94,7 +95,7 @@ class Session:
                 if end.errno != errno.ENODEV:
                     sys.stderr.write(f"memfs: read of /dev/fuse: {end}\n")
                 break
-            self._journal.note(self.number, "server", message)
+            self._journal.note(time.time_ns(), self.number, "server", message)
             self._take(fd, message)
         if self._ended.acquire(blocking=False):
             self._on_end()
@@ -115,11 +116,11 @@ class Session:
             self._send(fd, wire.OUT_HEADER.pack(wire.OUT_HEADER.size + len(body), -error, unique), body)
 
     def _send(self, fd: int, header: bytes, body: bytes) -> None:
-        refused = 0
+        t_ns, refused = time.time_ns(), 0
         try:
             os.writev(fd, [header, body]) if body else os.write(fd, header)
         except OSError as refusal:
             refused = refusal.errno or errno.EIO
             if refused not in (errno.ENOENT, errno.ENODEV):  # taken back, or the mount is gone
                 sys.stderr.write(f"memfs: write of {(header + body)[:64].hex()} to /dev/fuse: {refusal}\n")
-        self._journal.note(self.number, "kernel", header + body, refused)
+        self._journal.note(t_ns, self.number, "kernel", header + body, refused)
