@@ -188,11 +188,12 @@ def abort(mount_point: Path) -> None:
 
 
 def stop(process: subprocess.Popen[bytes], timeout_s: float = 5) -> int | None:
-    """End a process and its group: wait, SIGTERM, SIGKILL; return its status, None when it is stuck."""
+    """End a process, the leader of its group: wait, SIGTERM, SIGKILL; return its status, None when it is stuck."""
     for number in (None, signal.SIGTERM, signal.SIGKILL):
         if number is not None:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(process.pid, number)
+                os.killpg(process.pid, signal.SIGCONT)  # a stopped process takes no SIGTERM
         with contextlib.suppress(subprocess.TimeoutExpired):
             return process.wait(timeout_s)
     return None
