@@ -90,6 +90,11 @@ class When:
         """Tell whether `value` meets the condition."""
         return ((value & self.mask) == self.equals) != self.negate
 
+    @property
+    def opposite(self) -> When:
+        """The condition that holds exactly when this one does not."""
+        return replace(self, negate=not self.negate)
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Field:
