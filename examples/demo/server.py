@@ -1,13 +1,19 @@
 """A FUSE server in plain Python, mounted as `fuse` or `fuseblk`: something real to look at.
 
 It speaks the bytes of /dev/fuse itself, without libfuse, keeps a small tree in memory and can be told to
-misbehave in the ways that matter for sync(2). Since Linux 6.18 a `fuseblk` mount is sent FUSE_SYNCFS; a
-`fuse` mount never is.
+misbehave in the ways that matter for sync(2).
 
     python3 examples/demo/server.py /mnt
     python3 examples/demo/server.py --type fuseblk --device /dev/loop0 --syncfs 0.2 /mnt
 
 Runs in the foreground, needs root. SIGTERM and SIGINT unmount and end it; so does an unmount from outside.
+
+What Linux 6.18 sends, as tests/servers/test_memfs.py sees it happen:
+- mounted as fuseblk: one FUSE_SYNCFS (nodeid 1, the caller's pid, eight zero bytes) for syncfs(2), for sync(2) and
+  for a remount to read-only; none while the superblock is read-only; none at unmount, which sends DESTROY alone;
+  none ever again once the answer was ENOSYS, though the caller is told that all is well; after EIO it asks again;
+- with --writeback-cache, the WRITEs of dirty pages are answered before SYNCFS is sent;
+- mounted as fuse: neither SYNCFS nor DESTROY, whatever is done. Kernels before 6.18 treat fuseblk like that too.
 """
 
 from __future__ import annotations

@@ -1,9 +1,7 @@
 """The three ways a client asks for everything to be on disk, each in a child process with a deadline.
 
-Seen on Linux 6.18 by a fuseblk mount: syncfs(2), sync(2) and a remount to read-only send one FUSE_SYNCFS each,
-with nodeid 1 and the caller's pid; none while the superblock is read-only, none at unmount (DESTROY alone), none
-after the server answered ENOSYS once, and never any to a plain fuse mount. sync(2) reaches every mounted file
-system: somebody else's sync sends this mount a SYNCFS too, so compare pids.
+What they send is written in examples/demo/server.py. sync(2) reaches every mounted file system: somebody else's sends
+this mount a SYNCFS too, so compare pids.
 """
 
 from __future__ import annotations

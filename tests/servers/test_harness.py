@@ -123,11 +123,12 @@ def test_forgets_to_unmount(tmp_path):
 
 
 @pytest.mark.e2e
-@pytest.mark.parametrize("workers", [(), ("-n", "1")], ids=["one-process", "xdist"])
+@pytest.mark.parametrize("workers", [(), ("-p", "xdist.plugin", "-n", "1")], ids=["one-process", "xdist"])
 def test_a_mount_that_a_test_left_is_unmounted_and_fails_the_run(
     memfs: Memfs, pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch, workers: tuple[str, ...]
 ) -> None:
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    monkeypatch.setenv("PYTEST_DISABLE_PLUGIN_AUTOLOAD", "1")  # the other plugins take a second to load
     pytester.makepyfile(test_leaky=LEAKY.format(server=str(SERVER)))
     result = pytester.runpytest_subprocess(*workers, timeout=60)
     result.assert_outcomes(passed=1, errors=1)
