@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes.util
 import importlib.util
 import sys
 from dataclasses import dataclass
@@ -133,6 +134,8 @@ class Mfusepy(WithSource):
     def lacks(cls) -> str | None:
         if importlib.util.find_spec("mfusepy") is None:
             return "mfusepy is not installed (Python package mfusepy)"
+        if not (ctypes.util.find_library("fuse3") or ctypes.util.find_library("fuse")):
+            return "libfuse is not installed (Debian package libfuse3-3)"
         return None
 
     def command(self, mount_point: Path) -> list[str]:
