@@ -126,7 +126,7 @@ def fixed_layout(fields: tuple[Field, ...], context: Context, length: int, *, sh
         return agreed
     candidates = variants(fields, agreed.order)
     if short:
-        return _prefix(candidates[0], length)
+        return prefix_layout(candidates[0], length)
     for candidate in candidates:
         if candidate.head_size == length:
             return candidate
@@ -134,7 +134,7 @@ def fixed_layout(fields: tuple[Field, ...], context: Context, length: int, *, sh
 
 
 @lru_cache(256)
-def _prefix(layout: Layout, length: int) -> Layout:
+def prefix_layout(layout: Layout, length: int) -> Layout:
     """Return `layout` up to `length` bytes. Spare room may end anywhere; in an integer the decoder finds the fault."""
     kept: list[Field] = []
     left = length
