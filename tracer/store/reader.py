@@ -56,6 +56,7 @@ class TraceFile:
     gaps: list[Gap] = field(default_factory=list)
     foreign_packets: int = 0  # packets of other link types or other dissectors, left out
     content: npt.NDArray[np.uint8] = field(default_factory=lambda: np.empty(0, np.uint8))
+    mapped: mmap.mmap | bytes = b""  # the same bytes, for what reads single messages
     words: Words = field(default_factory=lambda: np.empty(0, np.uint32))
     scanned: int = 0  # in bytes: everything before is read
     damaged: bool = False  # what follows `scanned` cannot be a block, however much is appended
@@ -82,6 +83,7 @@ class TraceFile:
                 mapped = mmap.mmap(file.fileno(), size, access=mmap.ACCESS_READ)
         except OSError as error:
             raise TraceFileError(f"cannot read {self.path}: {error.strerror}", "") from error
+        self.mapped = mapped
         self.content = np.frombuffer(mapped, dtype=np.uint8)
         self.words = np.frombuffer(mapped, dtype="<u4", count=size // 4)
 

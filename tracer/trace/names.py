@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 
 from dissectors.opcodes import ROOT_ID
+from dissectors.text import escape
 
 MAX_DEPTH = 4096  # a path of that many names is a loop of a hostile server
 
@@ -65,6 +66,7 @@ class Names:
         self._nodes: dict[int, NodeHistory] = {}
         self._children: dict[tuple[int, bytes], int] = {}
         self.submounts: dict[int, int] = {ROOT_ID: 0}  # root nodeid -> row that told
+        self.turns: list[int] = []  # rows at which a node that had a place already got another
 
     def entry(self, row: int, parent: int, name: bytes, nodeid: int, is_submount: bool) -> None:
         """A reply gave `nodeid` for `name` in `parent`: the kernel now holds one lookup more."""
@@ -89,7 +91,12 @@ class Names:
         if is_submount:
             self.submounts.setdefault(nodeid, row)
         self._children[parent, name] = nodeid
-        node.add(Binding(row, parent, name, submount))
+        self._place(node, Binding(row, parent, name, submount))
+
+    def _place(self, node: NodeHistory, binding: Binding) -> None:
+        if node.bindings:
+            self.turns.append(binding.row)
+        node.add(binding)
 
     def superblock(self, row: int, nodeid: int) -> None:
         """SYNCFS is addressed to the root of a superblock, so `nodeid` is one, announced or not (fuse_sync_fs())."""
@@ -97,7 +104,7 @@ class Names:
             self.submounts[nodeid] = row
             node = self._nodes.setdefault(nodeid, NodeHistory())
             last = node.last
-            node.add(Binding(row, last.parent if last else 0, last.name if last else b"", nodeid))
+            self._place(node, Binding(row, last.parent if last else 0, last.name if last else b"", nodeid))
 
     def removed(self, row: int, parent: int, name: bytes) -> None:
         """UNLINK or RMDIR took `name` out of `parent`."""
@@ -128,7 +135,7 @@ class Names:
             return
         if self._children.get((last.parent, last.name)) == nodeid:
             del self._children[last.parent, last.name]
-        node.add(Binding(row, last.parent, last.name, last.submount, Held.FORGOTTEN))
+        self._place(node, Binding(row, last.parent, last.name, last.submount, Held.FORGOTTEN))
 
     def submount(self, nodeid: int, row: int) -> int:
         """Return the root nodeid of the submount that `nodeid` lay in at `row`; 0 when that is unknown."""
@@ -171,7 +178,7 @@ class Names:
         node = self._nodes.setdefault(nodeid, NodeHistory())
         last = node.last
         submount = last.submount if last else self.submount(place[0], row)
-        node.add(Binding(row, *place, submount))
+        self._place(node, Binding(row, *place, submount))
 
     def _lose(self, row: int, nodeid: int, parent: int, name: bytes) -> None:
         """Note that the node is no longer `name`; a node with another hard link is shown under that one again."""
@@ -182,6 +189,37 @@ class Names:
         for binding in reversed(node.bindings):
             place = (binding.parent, binding.name)
             if place != (parent, name) and self._children.get(place) == nodeid:
-                node.add(Binding(row, *place, last.submount))
+                self._place(node, Binding(row, *place, last.submount))
                 return
-        node.add(Binding(row, parent, name, last.submount, Held.REMOVED))
+        self._place(node, Binding(row, parent, name, last.submount, Held.REMOVED))
+
+
+class Paths:
+    """Paths of many records: a path is worked out once for each stretch of the trace in which nothing moved."""
+
+    def __init__(self, names: dict[int, Names]) -> None:
+        self._names = names
+        self._cache: dict[tuple[int, int], str] = {}
+        self._valid: dict[int, tuple[int, int]] = {}  # channel -> rows [from, to) the cache holds for
+
+    def text(self, channel: int, nodeid: int, row: int) -> str | None:
+        """Return the path at `row`, escaped; None when it is not known."""
+        valid = self._valid.get(channel)
+        if valid is None or not valid[0] <= row < valid[1]:
+            self._begin_stretch(channel, row)
+        found = self._cache.get((channel, nodeid))
+        if found is not None:
+            return found
+        names = self._names.get(channel)
+        path = names.path(nodeid, row) if names else None
+        if path is None:
+            return None  # may be named at any row: not kept
+        text = self._cache[channel, nodeid] = escape(path)
+        return text
+
+    def _begin_stretch(self, channel: int, row: int) -> None:
+        names = self._names.get(channel)
+        turns = names.turns if names else []
+        index = bisect_right(turns, row)
+        self._valid[channel] = (turns[index - 1] if index else 0, turns[index] if index < len(turns) else 1 << 62)
+        self._cache = {key: text for key, text in self._cache.items() if key[0] != channel}

@@ -62,28 +62,46 @@ class Session:
     big_endian: bool = False
     override_minor: int | None = None
     agreements: list[Agreement] = field(default_factory=list)
-    first_row: int = -1
+    _good: list[Agreement] = field(default_factory=list)
+    _contexts: dict[int, Context] = field(default_factory=dict)
 
     def context(self, row: int) -> Context:
         """Return what holds for the record `row`."""
-        if self.override_minor is not None:
-            return Context(self.override_minor, self._flags(row), self.big_endian)
         agreement = self.agreement(row)
-        if agreement is not None:
-            return Context(agreement.minor, agreement.accepted, self.big_endian)
-        minor = self.info.minor or None
-        return Context(minor, self.info.init_flags or None, self.big_endian)
+        return self._default if agreement is None else self._context(agreement)
 
     def agreement(self, row: int) -> Agreement | None:
         """Return the latest successful INIT before `row`; the first of all for what comes before it."""
-        good = [agreement for agreement in self.agreements if not agreement.error]
-        if not good:
-            return None
-        return good[max(0, bisect_right([agreement.row for agreement in good], row) - 1)]
+        if len(self._good) <= 1:
+            return self._good[0] if self._good else None
+        return self._good[max(0, bisect_right([agreement.row for agreement in self._good], row) - 1)]
 
-    def _flags(self, row: int) -> int | None:
-        agreement = self.agreement(row)
-        return agreement.accepted if agreement else self.info.init_flags or None
+    def agree(self, agreement: Agreement) -> None:
+        """Take note of an INIT that was answered."""
+        self.agreements.append(agreement)
+        if not agreement.error:
+            self._good.append(agreement)
+
+    def use_order(self, big_endian: bool) -> None:
+        """Take note of the byte order."""
+        if big_endian != self.big_endian:
+            self.big_endian = big_endian
+            self._contexts.clear()
+
+    @property
+    def _default(self) -> Context:
+        minor = self.info.minor or None if self.override_minor is None else self.override_minor
+        return self._cached(-1, minor, self.info.init_flags or None)
+
+    def _context(self, agreement: Agreement) -> Context:
+        minor = agreement.minor if self.override_minor is None else self.override_minor
+        return self._cached(agreement.row, minor, agreement.accepted)
+
+    def _cached(self, key: int, minor: int | None, flags: int | None) -> Context:
+        context = self._contexts.get(key)
+        if context is None:
+            context = self._contexts[key] = Context(minor, flags, self.big_endian)
+        return context
 
     @property
     def minor_is_known(self) -> bool:

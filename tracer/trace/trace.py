@@ -14,19 +14,23 @@ from pathlib import Path
 import numpy as np
 
 from dissectors.decode import decode_notification, decode_reply, decode_request
+from dissectors.fast import reader
 from dissectors.layout import Context
 from dissectors.message import Message, Value
+from dissectors.opcodes import OPERATIONS, Either
+from dissectors.text import escape
 from tracer.records import BridgeKind, ChannelInfo, Direction, Gap, RawRecord, RecordFlag
 from tracer.store.prefix import FUSE_AT, PREFIX, PREFIX_AT
 from tracer.store.reader import TraceFile
 from tracer.trace import index
 from tracer.trace.columns import COLUMNS, Array, Kind, Rows, Table
-from tracer.trace.names import Names
+from tracer.trace.names import Names, Paths
 from tracer.trace.pairing import INIT, NOTIFY_REPLY, Pairing, State, states
 from tracer.trace.sessions import Session, read_agreement
 from tracer.trace.state import State as DialogueState
 
 CACHED_MESSAGES = 4096
+SHAPED_BY_REQUEST = frozenset(op.code for op in OPERATIONS if isinstance(op.reply, Either))
 UNIQUE_STEP = 2  # since Linux 4.20 uniques are even; 1 before
 
 
@@ -122,15 +126,13 @@ class Trace:
             big = self._orders.get(number, info.big_endian)
             self.sessions.append(Session(info, big, self._override_minor))
         for number, big in self._orders.items():
-            self.sessions[number].big_endian = big
+            self.sessions[number].use_order(big)
 
     def _note_agreements(self, replies: Rows) -> None:
         for row in replies[self.records["opcode"][replies] == INIT].tolist():
             request = int(self.records["mate"][row])
             session = self.sessions[int(self.records["channel"][row])]
-            session.agreements.append(
-                read_agreement(self.message(request), self.message(row), int(self.records["t_ns"][row]))
-            )
+            session.agree(read_agreement(self.message(request), self.message(row), int(self.records["t_ns"][row])))
 
     def _append_exchanges(self, new: slice) -> None:
         begins = (self.records["kind"][new] != Kind.REPLY) | (self.records["mate"][new] < 0)
@@ -246,8 +248,25 @@ class Trace:
                 return decode_reply(content, wire_len, context, self.message(mate) if mate >= 0 else None, row)
 
     def values(self, row: int) -> dict[str, Value]:
-        """Return the body values of a record, as many as could be read."""
-        return self.message(row).values
+        """Return the body values of a record, as many as could be read; padding may be left out."""
+        fast = self.fast_values(row)
+        return self.message(row).values if fast is None else fast
+
+    def fast_values(self, row: int, asked: dict[str, Value] | None = None) -> dict[str, Value] | None:
+        """Return the values of a well-formed record, None of any other; `asked` saves reading a reply's request."""
+        table = self.records
+        start = int(table["at"][row])
+        end, wire_len = start + int(table["kept"][row]), int(table["wire_len"][row])
+        read = reader(self.context(row))
+        opcode, kind = int(table["opcode"][row]), int(table["kind"][row])
+        if kind == Kind.REQUEST:
+            return read.request(self.file.mapped, start, end, opcode, wire_len)
+        if kind == Kind.NOTIFICATION:
+            return read.notification(self.file.mapped, start, end, opcode, wire_len)
+        mate = int(table["mate"][row])
+        if asked is None and opcode in SHAPED_BY_REQUEST and mate >= 0:
+            asked = self.fast_values(mate)
+        return read.reply(self.file.mapped, start, end, opcode, asked, wire_len)
 
     # ---- one exchange ----------------------------------------------------------------------------------------------
 
@@ -310,6 +329,21 @@ class Trace:
         """Return the path of the record's node at that time; None when it is not known."""
         nodeid = int(self.records["nodeid"][row])
         return self.names(int(self.records["channel"][row])).path(nodeid, row) if nodeid else None
+
+    def paths(self) -> Paths:
+        """Return a reader of paths for many records in a row."""
+        self._state.advance()
+        return Paths(self._state.names)
+
+    def comms(self, rows: Rows) -> list[str]:
+        """Return the names of the processes that sent records, escaped, empty where unknown."""
+        at = self.records["at"][rows] // 4 - FUSE_AT // 4 + index.COMM
+        raw = self.file.words[at[:, None] + np.arange(4)].tobytes()
+        found: dict[bytes, str] = {}
+        names = [raw[start : start + 16] for start in range(0, len(raw), 16)]
+        for name in set(names):
+            found[name] = escape(name.rstrip(b"\0"))
+        return [found[name] for name in names]
 
     # ---- loss ------------------------------------------------------------------------------------------------------
 

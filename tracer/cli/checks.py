@@ -1,0 +1,161 @@
+"""What this machine lets us overhear: each check is one fact, and the command that mends it when it is bad."""
+
+from __future__ import annotations
+
+import os
+import platform
+import re
+import shutil
+import subprocess
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import Enum
+from pathlib import Path
+
+SYNCFS_ON_FUSEBLK = (6, 18)
+SYNCFS_ON_VIRTIOFS = (5, 14)
+CAP_SYS_PTRACE = 19
+
+
+class Verdict(Enum):
+    """How a check came out."""
+
+    GOOD = "ok"
+    LIMITED = "limited"  # something works less well
+    MISSING = "missing"  # something cannot work
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """One fact about this machine; `mend` is a command or a sentence."""
+
+    name: str
+    verdict: Verdict
+    fact: str
+    mend: str = ""
+
+
+def run_checks() -> list[Check]:
+    """Return every check, in the order a person wants to read them."""
+    return [check() for check in CHECKS]
+
+
+def _kernel() -> Check:
+    release = platform.release()
+    version = kernel_version(release)
+    if version >= SYNCFS_ON_FUSEBLK:
+        return Check("kernel", Verdict.GOOD, f"{release}: sends SYNCFS for virtiofs and fuseblk, never for plain fuse")
+    if version >= SYNCFS_ON_VIRTIOFS:
+        return Check(
+            "kernel", Verdict.GOOD, f"{release}: sends SYNCFS for virtiofs, not for fuseblk (6.18) or plain fuse"
+        )
+    return Check("kernel", Verdict.LIMITED, f"{release}: never sends SYNCFS (virtiofs since 5.14)", "a newer kernel")
+
+
+def kernel_version(release: str) -> tuple[int, int]:
+    """Return (major, minor) of a kernel release; (0, 0) when it has none."""
+    found = re.match(r"(\d+)\.(\d+)", release)
+    return (int(found[1]), int(found[2])) if found else (0, 0)
+
+
+def _device() -> Check:
+    path = Path("/dev/fuse")
+    if not path.exists():
+        return Check(
+            "/dev/fuse", Verdict.MISSING, "there is none", "modprobe fuse (in a container: --device /dev/fuse)"
+        )
+    if not os.access(path, os.R_OK | os.W_OK):
+        return Check("/dev/fuse", Verdict.LIMITED, "not yours to open: servers cannot be started by you", "run as root")
+    return Check("/dev/fuse", Verdict.GOOD, "can be opened")
+
+
+def _strace() -> Check:
+    path = shutil.which("strace")
+    if path is None:
+        return Check("strace", Verdict.MISSING, "not installed: the strace bridge cannot work", "apt install strace")
+    words = _output([path, "-V"])
+    found = re.search(r"version (\d+)\.(\d+)", words)
+    version = (int(found[1]), int(found[2])) if found else (0, 0)
+    if version < (5, 11):
+        return Check("strace", Verdict.LIMITED, f"version {found[0] if found else '?'} is old", "strace 5.11 or newer")
+    return Check("strace", Verdict.GOOD, f"version {version[0]}.{version[1]}")
+
+
+def _ptrace() -> Check:
+    scope = _read("/proc/sys/kernel/yama/ptrace_scope") or "0"
+    if has_capability(CAP_SYS_PTRACE):
+        return Check("ptrace", Verdict.GOOD, "any process can be attached to")
+    if scope == "0":
+        return Check("ptrace", Verdict.LIMITED, "only processes of your own user can be attached to", "run as root")
+    return Check(
+        "ptrace",
+        Verdict.LIMITED,
+        f"ptrace_scope is {scope}: only what fusewire starts itself can be traced",
+        "run as root, or: sysctl kernel.yama.ptrace_scope=0",
+    )
+
+
+def has_capability(number: int) -> bool:
+    """Tell whether this process has a capability in effect (capabilities(7))."""
+    found = re.search(r"^CapEff:\s*([0-9a-f]+)", _read("/proc/self/status"), re.M)
+    return bool(found and int(found[1], 16) >> number & 1)
+
+
+def _uring() -> Check:
+    value = _read("/sys/module/fuse/parameters/enable_uring")
+    if value in ("Y", "1"):
+        return Check(
+            "fuse over io_uring",
+            Verdict.LIMITED,
+            "enabled: what a server reads through io_uring, strace cannot see",
+            "echo N > /sys/module/fuse/parameters/enable_uring, then mount again",
+        )
+    return Check("fuse over io_uring", Verdict.GOOD, "off: every message passes read(2) and write(2)")
+
+
+def _btf() -> Check:
+    if Path("/sys/kernel/btf/vmlinux").exists():
+        return Check("eBPF", Verdict.GOOD, "the kernel describes its types (BTF); this version has no eBPF bridge yet")
+    return Check("eBPF", Verdict.LIMITED, "the kernel has no BTF", "a kernel with CONFIG_DEBUG_INFO_BTF")
+
+
+def _mounts() -> Check:
+    found = fuse_mounts()
+    if not found:
+        return Check("mounts", Verdict.GOOD, "no FUSE file system is mounted now")
+    shown = ", ".join(f"{where} ({kind})" for where, kind in found[:8])
+    return Check("mounts", Verdict.GOOD, f"{len(found)} mounted: {shown}")
+
+
+def fuse_mounts() -> list[tuple[str, str]]:
+    """Return (mount point, type) of each FUSE mount, printable. Reads mountinfo only: a dead mount would hang us."""
+    found = []
+    for line in _read("/proc/self/mountinfo").splitlines():
+        before, _, after = line.partition(" - ")
+        words, kind = before.split(), after.split(" ", 1)[0]
+        if len(words) > 4 and (kind in ("fuse", "fuseblk", "virtiofs") or kind.startswith(("fuse.", "fuseblk."))):
+            found.append((words[4].encode("ascii", "backslashreplace").decode(), kind))
+    return found
+
+
+def _wireshark() -> Check:
+    if shutil.which("tshark") or shutil.which("wireshark"):
+        return Check("Wireshark", Verdict.GOOD, "installed; it opens our traces, though it does not decode FUSE yet")
+    return Check("Wireshark", Verdict.GOOD, "not installed; nothing here needs it")
+
+
+def _read(path: str) -> str:
+    try:
+        return Path(path).read_text(errors="replace").strip()
+    except OSError:
+        return ""
+
+
+def _output(command: list[str]) -> str:
+    try:
+        return subprocess.run(command, capture_output=True, text=True, timeout=10, check=False).stdout
+    except (OSError, subprocess.TimeoutExpired):
+        return ""
+
+
+CHECKS: tuple[Callable[[], Check], ...] = (_kernel, _device, _strace, _ptrace, _uring, _btf, _mounts, _wireshark)

@@ -1,0 +1,1 @@
+"""The commands, each in its module; `tracer.cli.main` lists them."""

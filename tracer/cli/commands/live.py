@@ -1,0 +1,94 @@
+"""fusewire live: record in one process, watch in another."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from tracer.cli.command import Exit, say
+from tracer.cli.commands.open_trace import require_terminal
+from tracer.cli.recording import check_output
+from tracer.cli.source import add_source, bridge_of
+from tracer.errors import CaptureError, TracerError
+from tracer.trace.trace import Trace
+
+START_SECONDS, END_SECONDS = 30, 10
+
+
+class Live:
+    """Record and watch in the terminal UI at once.
+
+    The recorder is a process of its own: however busy the screen is, what drains the traced server never waits for it.
+    """
+
+    name = "live"
+    help = "record and watch in the terminal UI at once"
+
+    def arguments(self, parser: argparse.ArgumentParser) -> None:
+        """Declare the command's arguments."""
+        parser.usage = "fusewire live [-o FILE] [options] (-- SERVER ARGS... | --pid PID | --mount DIR)"
+        parser.add_argument("-o", "--output", type=Path, metavar="FILE", help="keep the trace here (default: not kept)")
+        parser.add_argument("-Y", "--filter", default="", metavar="FILTER", help="show only what matches")
+        add_source(parser)
+
+    def run(self, arguments: argparse.Namespace) -> int:
+        """Start the recorder, follow its file, stop it when the UI ends."""
+        bridge_of(arguments, say)  # says what is wrong with the arguments before the screen is taken
+        require_terminal()
+        with tempfile.TemporaryDirectory(prefix="fusewire-") as folder:
+            path = check_output(arguments.output or Path(folder) / "live.pcapng")
+            log = Path(folder) / "recorder.log"
+            with log.open("wb") as output:
+                recorder = subprocess.Popen(
+                    _recorder_command(arguments, path), stdin=subprocess.DEVNULL, stdout=output, stderr=output
+                )
+            try:
+                trace = _when_it_exists(path, recorder, log)
+                from tracer.tui.app import run  # textual takes 150 ms to import: only what draws may pay for it
+
+                run(trace, follow=True, filter_text=arguments.filter)
+            finally:
+                code = _stop(recorder)
+            sys.stderr.write(log.read_text(errors="replace"))
+        return Exit.LOST if code == Exit.LOST else Exit.FINE
+
+
+def _recorder_command(arguments: argparse.Namespace, path: Path) -> list[str]:
+    command = [sys.executable, "-m", "tracer.cli.main", "record", "-o", str(path.resolve())]
+    command += ["--bridge", arguments.bridge, "--snap", str(arguments.snap)]
+    command += [f"--strace-option={option}" for option in arguments.strace_option]
+    if arguments.pid is not None:
+        command += ["--pid", str(arguments.pid)]
+    if arguments.mount is not None:
+        command += ["--mount", str(arguments.mount)]
+    return [*command, "--", *arguments.server] if arguments.server else command
+
+
+def _when_it_exists(path: Path, recorder: subprocess.Popen[bytes], log: Path) -> Trace:
+    """Wait until the recorder has written the head of its file; its own words when it gives up."""
+    deadline = time.monotonic() + START_SECONDS
+    while time.monotonic() < deadline:
+        if path.exists() and path.stat().st_size:
+            return Trace.open(path)
+        if recorder.poll() is not None:
+            words = log.read_text(errors="replace").strip().removeprefix("fusewire: ")
+            raise CaptureError(words or f"the recorder ended with code {recorder.returncode}", "")
+        time.sleep(0.02)
+    raise TracerError(f"nothing was recorded within {START_SECONDS} s", "try fusewire doctor")
+
+
+def _stop(recorder: subprocess.Popen[bytes]) -> int:
+    """End the recorder in good order: the traced server goes on."""
+    if recorder.poll() is None:
+        os.kill(recorder.pid, signal.SIGINT)
+    try:
+        return recorder.wait(END_SECONDS)
+    except subprocess.TimeoutExpired:
+        recorder.kill()
+        return recorder.wait()

@@ -1,0 +1,31 @@
+"""fusewire record: overhear a server into a file."""
+
+from __future__ import annotations
+
+import argparse
+import shlex
+import sys
+from pathlib import Path
+
+from tracer.cli.command import say
+from tracer.cli.recording import capture, check_output
+from tracer.cli.source import add_source, bridge_of
+
+
+class Record:
+    """Record a FUSE server at work."""
+
+    name = "record"
+    help = "record a FUSE server at work"
+
+    def arguments(self, parser: argparse.ArgumentParser) -> None:
+        """Declare the command's arguments."""
+        parser.usage = "fusewire record -o FILE [options] (-- SERVER ARGS... | --pid PID | --mount DIR)"
+        parser.add_argument("-o", "--output", type=Path, required=True, metavar="FILE", help="where the trace goes")
+        add_source(parser)
+
+    def run(self, arguments: argparse.Namespace) -> int:
+        """Record until the server ends or somebody presses ^C."""
+        bridge = bridge_of(arguments, say)
+        path = check_output(arguments.output)
+        return capture(bridge, path, shlex.join(sys.argv))

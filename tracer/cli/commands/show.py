@@ -1,0 +1,165 @@
+"""fusewire show: a trace as lines, trees, JSON or columns."""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import sys
+from pathlib import Path
+
+import numpy as np
+import orjson
+
+from dissectors.catalog import CATALOG
+from tracer.cli.command import Exit, add_minor, say
+from tracer.errors import TracerError
+from tracer.filters import compile_filter
+from tracer.output.documents import documents, exchange_document
+from tracer.output.fields import fields_named, rows
+from tracer.output.lines import heading, line_of, text_line, verbose_lines
+from tracer.output.style import Painter
+from tracer.trace.columns import Rows
+from tracer.trace.trace import Trace
+
+FORMATS = ("text", "json", "ndjson", "fields", "csv")
+DEFAULT_FIELDS = ("fuse.time", "fuse.latency", "fuse.submount", "fuse.opcode", "fuse.path", "fuse.error", "proc.comm")
+
+
+class Show:
+    """Print a trace."""
+
+    name = "show"
+    help = "print a trace, a line an exchange, or as JSON"
+
+    def arguments(self, parser: argparse.ArgumentParser) -> None:
+        """Declare the command's arguments."""
+        parser.add_argument("file", type=Path, metavar="FILE", nargs="?")
+        parser.add_argument("-Y", "--filter", default="", metavar="FILTER", help="show only what matches")
+        parser.add_argument("-T", "--format", choices=FORMATS, default="text", help="output format (default: text)")
+        parser.add_argument(
+            "-e", "--field", action="append", default=[], metavar="FIELD", help="column of fields and csv"
+        )
+        parser.add_argument("-V", "--verbose", action="store_true", help="the whole tree of each message, with offsets")
+        parser.add_argument("-c", "--count", type=_count, metavar="N", help="stop after N exchanges")
+        parser.add_argument("--color", choices=("auto", "always", "never"), default="auto", help="(default: auto)")
+        parser.add_argument("--fields", action="store_true", help="list every field name and end")
+        add_minor(parser)
+
+    def run(self, arguments: argparse.Namespace) -> int:
+        """Open the trace and print what is asked for."""
+        if arguments.fields:
+            return _list_fields()
+        if arguments.file is None:
+            raise TracerError("which trace?", "fusewire show FILE")
+        if arguments.field and arguments.format not in ("fields", "csv"):
+            raise TracerError("-e chooses columns of -T fields and -T csv", "add -T fields")
+        chosen = compile_filter(arguments.filter) if arguments.filter else None
+        trace = Trace.open(arguments.file, minor=arguments.minor)
+        numbers: Rows = np.arange(trace.exchange_count, dtype=np.int64)
+        if chosen is not None:
+            numbers = numbers[chosen.mask(trace, numbers)]
+        if arguments.count is not None:
+            numbers = numbers[: arguments.count]
+        _PRINTERS[arguments.format](trace, numbers, arguments)
+        _warn(trace)
+        return Exit.FINE
+
+
+def _count(text: str) -> int:
+    value = int(text)
+    if value < 0:
+        raise ValueError(text)
+    return value
+
+
+def _list_fields() -> int:
+    for field in CATALOG.values():
+        print(f"{field.name:<44} {field.kind.value:<9} {field.doc}")
+    return Exit.FINE
+
+
+def _painter(arguments: argparse.Namespace) -> Painter:
+    return Painter.for_stream() if arguments.color == "auto" else Painter(arguments.color == "always")
+
+
+def _print_text(trace: Trace, numbers: Rows, arguments: argparse.Namespace) -> None:
+    paint = _painter(arguments)
+    write = sys.stdout.write
+    write(heading(paint) + "\n")
+    for number in numbers.tolist():
+        exchange = trace.exchange(number)
+        write(text_line(line_of(trace, exchange), paint) + "\n")
+        if arguments.verbose:
+            for line in verbose_lines(exchange, paint):
+                write(line + "\n")
+
+
+def _print_json(trace: Trace, numbers: Rows, arguments: argparse.Namespace) -> None:
+    found = (
+        [_document(trace, number) for number in numbers.tolist()] if arguments.verbose else documents(trace, numbers)
+    )
+    out = sys.stdout.buffer
+    sys.stdout.flush()
+    separator = b"[\n"
+    for document in found:
+        out.write(separator + orjson.dumps(document))
+        separator = b",\n"
+    out.write(b"[]\n" if separator == b"[\n" else b"\n]\n")
+
+
+def _print_ndjson(trace: Trace, numbers: Rows, arguments: argparse.Namespace) -> None:
+    sys.stdout.flush()
+    write, encode = sys.stdout.buffer.write, orjson.dumps
+    if arguments.verbose:
+        for number in numbers.tolist():
+            write(encode(_document(trace, number), option=orjson.OPT_APPEND_NEWLINE))
+        return
+    for document in documents(trace, numbers):
+        write(encode(document, option=orjson.OPT_APPEND_NEWLINE))
+
+
+def _document(trace: Trace, number: int) -> dict[str, object]:
+    return exchange_document(trace, number)
+
+
+def _print_fields(trace: Trace, numbers: Rows, arguments: argparse.Namespace) -> None:
+    fields = fields_named(arguments.field or DEFAULT_FIELDS)
+    for row in rows(trace, numbers.tolist(), fields):
+        sys.stdout.write("\t".join(row) + "\n")
+
+
+def _print_csv(trace: Trace, numbers: Rows, arguments: argparse.Namespace) -> None:
+    fields = fields_named(arguments.field or DEFAULT_FIELDS)
+    writer = csv.writer(sys.stdout, lineterminator="\n")
+    writer.writerow([field.name for field in fields])
+    writer.writerows(rows(trace, numbers.tolist(), fields))
+
+
+_PRINTERS = {
+    "text": _print_text,
+    "json": _print_json,
+    "ndjson": _print_ndjson,
+    "fields": _print_fields,
+    "csv": _print_csv,
+}
+
+
+def _warn(trace: Trace) -> None:
+    """Say what the trace does not hold, on stderr."""
+    if trace.file.unreadable_bytes:
+        say(
+            f"the last {trace.file.unreadable_bytes} bytes of the file are no whole block: the recorder was stopped there"
+        )
+    if trace.file.foreign_packets:
+        say(f"{trace.file.foreign_packets} packets are not FUSE messages and were left out")
+    for gap in trace.gaps:
+        say(f"{gap.count or 'some'} records lost: {gap.reason}")
+    for missing in trace.missing_uniques():
+        name = ascii(trace.channels[missing.channel].name)[1:-1]
+        say(
+            f"{missing.count} requests of {name} may be missing: their uniques never came, first {missing.ranges[0][0]}"
+        )
+    for session in trace.sessions:
+        if not session.minor_is_known:
+            name = ascii(session.info.name)[1:-1]
+            say(f"{name}: INIT was not captured, its protocol minor is assumed; --minor N says otherwise")

@@ -1,0 +1,85 @@
+"""fusewire: parse the command line, run one command, say what went wrong in one line."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import os
+import sys
+from importlib.metadata import PackageNotFoundError, version
+
+from tracer.cli.command import Command, Exit
+from tracer.errors import TracerError
+
+# Name, then the class in tracer.cli.commands.<module>. A command's module is imported when it is run: `fusewire --help`
+# must not load numpy, let alone textual.
+COMMANDS = (
+    ("record", "record", "Record", "record a FUSE server at work"),
+    ("import", "import_log", "Import", "turn a strace log into a trace"),
+    ("show", "show", "Show", "print a trace, a line an exchange, or as JSON"),
+    ("open", "open_trace", "Open", "open a trace in the terminal UI"),
+    ("live", "live", "Live", "record and watch in the terminal UI at once"),
+    ("sync", "sync", "Sync", "report every FUSE_SYNCFS, per submount"),
+    ("doctor", "doctor", "Doctor", "what can be captured here, and what is missing"),
+)
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run the command line; return the exit code."""
+    argv = sys.argv[1:] if argv is None else argv
+    parser, loaded = _parser(argv)
+    arguments = parser.parse_args(argv)
+    command: Command | None = loaded.get(arguments.command)
+    if command is None:
+        parser.print_help(sys.stderr)
+        return Exit.USAGE
+    try:
+        code = command.run(arguments)
+        sys.stdout.flush()
+    except TracerError as error:
+        return _fail(error)
+    except BrokenPipeError:
+        # The reader of our output (head, less) has gone: that is no error, but Python would say so at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return Exit.FINE
+    except KeyboardInterrupt:
+        return 130
+    return code
+
+
+def _parser(argv: list[str]) -> tuple[argparse.ArgumentParser, dict[str, Command]]:
+    """Build the parser; only the command that is asked for is loaded."""
+    parser = argparse.ArgumentParser(
+        prog="fusewire",
+        description="Wireshark for the FUSE protocol: record, decode and show what a kernel and a FUSE server say.",
+        epilog="Exit codes: 0 fine, 1 a finding, 2 usage or bad input, 3 the capture lost records.",
+    )
+    parser.add_argument("--version", action="version", version=f"fusewire {_version()}")
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND", title="commands")
+    wanted = next((word for word in argv if not word.startswith("-")), "")
+    loaded: dict[str, Command] = {}
+    for name, module, class_name, text in COMMANDS:
+        sub = commands.add_parser(name, help=text, description=f"{text[0].upper()}{text[1:]}.")
+        if name == wanted:
+            command = getattr(importlib.import_module(f"tracer.cli.commands.{module}"), class_name)()
+            command.arguments(sub)
+            loaded[name] = command
+    return parser, loaded
+
+
+def _version() -> str:
+    try:
+        return version("fusewire")
+    except PackageNotFoundError:
+        return "(not installed)"
+
+
+def _fail(error: TracerError) -> int:
+    print(f"fusewire: {error.message}", file=sys.stderr)
+    if error.hint:
+        print(f"  {error.hint}", file=sys.stderr)
+    return Exit.USAGE
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,71 @@
+"""Colours, only where somebody can see them, and figures a person can compare."""
+
+from __future__ import annotations
+
+import os
+import sys
+from datetime import datetime
+from enum import Enum
+from typing import TextIO
+
+
+class Style(Enum):
+    """What a piece of text is, as an SGR sequence (ECMA-48)."""
+
+    PLAIN = ""
+    SYNC = "1;30;43"  # black on yellow: the one thing nobody may miss
+    ERROR = "1;31"
+    WARNING = "33"
+    DIM = "2"
+    NAME = "36"
+    HEADING = "1"
+
+
+class Painter:
+    """Paints text, or leaves it alone."""
+
+    def __init__(self, enabled: bool) -> None:
+        self.enabled = enabled
+
+    @classmethod
+    def for_stream(cls, stream: TextIO = sys.stdout) -> Painter:
+        """Paint on a terminal only, and not when NO_COLOR is set (no-color.org)."""
+        return cls(stream.isatty() and not os.environ.get("NO_COLOR"))
+
+    def __call__(self, text: str, style: Style) -> str:
+        """Return `text` in `style`."""
+        return f"\x1b[{style.value}m{text}\x1b[0m" if self.enabled and style.value else text
+
+
+def duration(ns: int | None) -> str:
+    """Return a duration in the unit that gives one to three digits before the point; "-" for none."""
+    if ns is None:
+        return "-"
+    if ns < 1_000:
+        return f"{ns}ns"
+    for unit, size in (("µs", 1_000), ("ms", 1_000_000), ("s", 1_000_000_000)):
+        if ns < 1_000 * size or unit == "s":
+            value = ns / size
+            return f"{value:.{0 if value >= 100 else 1 if value >= 10 else 2}f}{unit}"
+    return f"{ns}ns"
+
+
+def byte_count(count: int) -> str:
+    """Return a number of bytes with a binary unit."""
+    value = float(count)
+    for unit in ("B", "KiB", "MiB", "GiB", "TiB"):
+        if value < 1024 or unit == "TiB":
+            return f"{count} B" if unit == "B" else f"{value:.1f} {unit}"
+        value /= 1024
+    return f"{count} B"
+
+
+def clock(t_ns: int, has_times: bool = True) -> str:
+    """Return the local time of day with microseconds; the bare number where the source has no times."""
+    if not has_times:
+        return f"#{t_ns}"
+    seconds, ns = divmod(t_ns, 1_000_000_000)
+    try:
+        return f"{datetime.fromtimestamp(seconds).astimezone():%H:%M:%S}.{ns // 1000:06d}"
+    except (OverflowError, OSError, ValueError):
+        return f"{seconds}.{ns:09d}"

@@ -1,0 +1,149 @@
+"""The SYNCFS report as text and as JSON."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from dissectors.errnos import error_text
+from dissectors.text import escape
+from tracer.analysis.sync import ChannelReport, SubmountReport, SyncReport, SyncRequest
+from tracer.output.style import Painter, Style, byte_count, clock, duration
+from tracer.trace.pairing import State
+
+
+def sync_lines(report: SyncReport, paint: Painter) -> Iterator[str]:
+    """Yield the report, a line at a time."""
+    if not report.channels:
+        yield "The trace holds no FUSE message."
+        return
+    for index, channel in enumerate(report.channels):
+        if index:
+            yield ""
+        yield from _channel_lines(channel, report, paint)
+    yield ""
+    yield _verdict(report, paint)
+
+
+def _channel_lines(channel: ChannelReport, report: SyncReport, paint: Painter) -> Iterator[str]:
+    info = channel.info
+    facts = [info.fstype, f"kernel {info.kernel}" if info.kernel else "", escape(info.server_command.encode())]
+    yield paint(escape(info.name.encode("utf-8", "surrogateescape")), Style.HEADING) + _in_parentheses(facts)
+    for submount in channel.submounts:
+        yield from _submount_lines(submount, channel, report, paint)
+    if channel.enosys_t_ns is not None:
+        since = clock(channel.enosys_t_ns, report.has_times)
+        yield paint(
+            f"  ENOSYS: this server will never be asked again: sync(2) is a no-op on this connection since {since}",
+            Style.ERROR,
+        )
+    for reason in channel.reasons:
+        yield paint(f"  no SYNCFS: {reason}", Style.WARNING)
+
+
+def _in_parentheses(facts: list[str]) -> str:
+    kept = [fact for fact in facts if fact]
+    return f"  ({', '.join(kept)})" if kept else ""
+
+
+def _submount_lines(
+    submount: SubmountReport, channel: ChannelReport, report: SyncReport, paint: Painter
+) -> Iterator[str]:
+    what = "root" if submount.nodeid == 1 else "submount"
+    where = escape(submount.path) if submount.path is not None else "path unknown"
+    device = f", st_dev {submount.st_dev}" if submount.st_dev else ""
+    yield f"  {what} node {submount.nodeid} {paint(where, Style.NAME)}{device}, {submount.exchange_count} requests"
+    for request in submount.requests:
+        yield "    " + _request_line(request, report, paint)
+    if not submount.requests and submount in channel.left_out:
+        yield paint("    left out: others of this connection got a SYNCFS, this one none", Style.ERROR)
+    if submount.written_bytes:
+        risk = submount.unsynced_bytes
+        text = f"    written {byte_count(submount.written_bytes)}, not yet synced at the end {byte_count(risk)}"
+        yield paint(text, Style.WARNING if risk else Style.PLAIN)
+
+
+def _request_line(request: SyncRequest, report: SyncReport, paint: Painter) -> str:
+    who = f"{escape(request.comm) or '?'}[{request.pid}]" if request.pid or request.comm else "kernel"
+    line = (
+        f"{paint('◆ SYNCFS', Style.SYNC)} {clock(request.t_ns, report.has_times)} by {who}: {_outcome(request, paint)}"
+    )
+    line += f", covers {byte_count(request.covered_bytes)} written before"
+    if request.open_writes:
+        line += paint(
+            f", {request.open_writes} WRITEs ({byte_count(request.open_write_bytes)}) were still unanswered",
+            Style.WARNING,
+        )
+    return f"{line}  (exchange {request.exchange})"
+
+
+def _outcome(request: SyncRequest, paint: Painter) -> str:
+    if request.state is State.PENDING:
+        return paint("not answered when the trace ends", Style.ERROR)
+    if request.state is not State.DONE:
+        return paint(request.state.name.lower().replace("_", " "), Style.ERROR)
+    if request.error:
+        return paint(f"{error_text(request.error)} after {duration(request.latency_ns)}", Style.ERROR)
+    return f"answered in {duration(request.latency_ns)}"
+
+
+def _verdict(report: SyncReport, paint: Painter) -> str:
+    requests = report.requests
+    if not requests:
+        return paint("No SYNCFS in this trace.", Style.WARNING)
+    good = sum(request.succeeded for request in requests)
+    left_out = sum(len(channel.left_out) for channel in report.channels)
+    text = f"{len(requests)} SYNCFS, {good} answered with success"
+    if left_out:
+        text += f"; {left_out} superblocks left out"
+    return paint(text, Style.ERROR if report.has_finding else Style.HEADING)
+
+
+def sync_json(report: SyncReport) -> dict[str, Any]:
+    """Return the report as JSON values: times in ns, errors as negative errno."""
+    return {
+        "syncfs_count": len(report.requests),
+        "finding": report.has_finding,
+        "channels": [_channel_json(channel) for channel in report.channels],
+    }
+
+
+def _channel_json(channel: ChannelReport) -> dict[str, Any]:
+    info = channel.info
+    return {
+        "channel": channel.channel,
+        "name": escape(info.name.encode("utf-8", "surrogateescape")),
+        "kind": info.kind.name,
+        "fstype": info.fstype,
+        "read_only": info.read_only,
+        "enosys_since_ns": channel.enosys_t_ns,
+        "no_syncfs_because": channel.reasons,
+        "left_out": [submount.nodeid for submount in channel.left_out],
+        "submounts": [
+            {
+                "nodeid": submount.nodeid,
+                "path": escape(submount.path) if submount.path is not None else None,
+                "st_dev": submount.st_dev or None,
+                "requests": submount.exchange_count,
+                "written_bytes": submount.written_bytes,
+                "unsynced_bytes": submount.unsynced_bytes,
+                "syncfs": [_request_json(request) for request in submount.requests],
+            }
+            for submount in channel.submounts
+        ],
+    }
+
+
+def _request_json(request: SyncRequest) -> dict[str, Any]:
+    return {
+        "exchange": request.exchange,
+        "time_ns": request.t_ns,
+        "state": request.state.name,
+        "error": request.error,
+        "latency_ns": request.latency_ns,
+        "pid": request.pid,
+        "comm": escape(request.comm),
+        "open_writes": request.open_writes,
+        "open_write_bytes": request.open_write_bytes,
+        "covered_bytes": request.covered_bytes,
+    }
