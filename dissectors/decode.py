@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from dissectors.extensions import read_extensions
 from dissectors.fields import Field, When
-from dissectors.layout import Context, appends_context, fixed_layout, layout_for
+from dissectors.layout import Context, Layout, appends_context, fixed_layout, is_undecided, layout_for
 from dissectors.message import Message, MessageKind, Node, Problem, Severity, Value
 from dissectors.opcodes import NOTIFY, OPS, Answer, Either, Notification, Op
 from dissectors.structs import IN_HEADER, OUT_HEADER
@@ -62,15 +62,23 @@ def _request_body(
     if op is None:
         problems.append(Problem(4, f"unknown opcode {header.get('opcode', -1)}"))
         return [_raw("body", content, IN_HEADER_SIZE, end)], []
+    if extension_size and not op.extensible:
+        problems.append(Problem(36, f"{op.name} has no extension area"))
     walk = Walk(content, IN_HEADER_SIZE, end, context.order, problems)
-    fields = layout_for(op.request, context, end - IN_HEADER_SIZE, content[IN_HEADER_SIZE:end]).fields
-    nodes = walk.fields(fields)
+    nodes = walk.fields(_request_layout(content, end, context, op).fields)
     start = end
-    if not extension_size and walk.at < end and not problems and appends_context(op, context):
+    if walk.at < end and not walk.is_broken and not extension_size and appends_context(op, context):
         start = walk.at
-    elif walk.at < end:
-        _trailing(walk, problems)
+    else:
+        _trailing(walk)
     return nodes, read_extensions(content, start, wire_len, context.order, problems)
+
+
+def _request_layout(content: bytes, end: int, context: Context, op: Op) -> Layout:
+    length = end - IN_HEADER_SIZE
+    if is_undecided(op.request, context):
+        return layout_for(op.request, context, length, content[IN_HEADER_SIZE:end])
+    return fixed_layout(op.request, context, length)
 
 
 def decode_reply(
@@ -139,7 +147,7 @@ def _reply_body(
     walk = Walk(content, OUT_HEADER_SIZE, wire_len, context.order, problems)
     layout = fixed_layout(fields, context, wire_len - OUT_HEADER_SIZE, short=op.short_reply)
     nodes = walk.fields(layout.fields)
-    _trailing(walk, problems)
+    _trailing(walk)
     return nodes
 
 
@@ -177,7 +185,7 @@ def decode_notification(content: bytes, wire_len: int, context: Context, number:
     elif len(header) == len(OUT_HEADER.fields):
         walk = Walk(content, OUT_HEADER_SIZE, wire_len, context.order, problems)
         body = walk.fields(fixed_layout(notification.payload, context, wire_len - OUT_HEADER_SIZE).fields)
-        _trailing(walk, problems)
+        _trailing(walk)
     return Message(
         number,
         MessageKind.NOTIFICATION,
@@ -211,6 +219,7 @@ def _raw(name: str, content: bytes, start: int, end: int) -> Node:
     return Node(name, content[start:end], start, end)
 
 
-def _trailing(walk: Walk, problems: list[Problem]) -> None:
-    if walk.at < walk.end and not any(problem.at >= OUT_HEADER_SIZE for problem in problems):
-        problems.append(Problem(walk.at, f"{walk.end - walk.at} bytes more than this message is known to have"))
+def _trailing(walk: Walk) -> None:
+    if walk.at < walk.end and not walk.is_broken:
+        text = f"{walk.end - walk.at} bytes more than this message is known to have"
+        walk.problems.append(Problem(walk.at, text))

@@ -10,11 +10,12 @@ import struct
 
 from dissectors import structs as s
 from dissectors.fields import Field, body, data, integers, records, u32
-from dissectors.message import Node, Problem
+from dissectors.message import Node, Problem, Severity
 from dissectors.walk import Walk
 
 MAX_SECCTX = 31
 EXT_GROUPS = 32
+MAX_EXTENSIONS = 1024  # Linux sends two at most; an area of 512 KiB has room for 65,536
 
 SECURITY_CONTEXT = body(
     s.SECCTX_HEADER,
@@ -43,6 +44,9 @@ def read_extensions(content: bytes, start: int, end: int, order: str, problems: 
     nodes: list[Node] = []
     at = start
     while at < end and at < len(content):
+        if len(nodes) == MAX_EXTENSIONS:
+            problems.append(Problem(at, f"only the first {MAX_EXTENSIONS} extensions are shown", Severity.NOTE))
+            break
         if at + 8 > min(end, len(content)):
             if at + 8 > end:
                 problems.append(Problem(at, f"an extension needs 8 bytes, {end - at} are left"))
@@ -54,12 +58,8 @@ def read_extensions(content: bytes, start: int, end: int, order: str, problems: 
         name, fields = shape(kind)
         walk = Walk(content, at, at + size, order, problems)
         children = walk.fields(fields)
-        if walk.at < at + size and walk.at < len(content) and not _broken(problems, at):
+        if walk.at < at + size and not walk.is_broken:
             problems.append(Problem(walk.at, f"{name} has {at + size - walk.at} bytes more than known"))
         nodes.append(Node(name, None, at, min(at + size, len(content)), None, tuple(children)))
         at += size
     return nodes
-
-
-def _broken(problems: list[Problem], since: int) -> bool:
-    return any(problem.at >= since for problem in problems)

@@ -96,7 +96,7 @@ class When:
         return replace(self, negate=not self.negate)
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
 class Field:
     """One field, as declared. Equal to itself alone: declarations are made once and are the keys of many caches."""
 
@@ -124,6 +124,9 @@ class Field:
     def __post_init__(self) -> None:
         if self.kind.is_integer:
             object.__setattr__(self, "size", self.kind.value[1])
+
+    def __repr__(self) -> str:
+        return f"<Field {self.name} {self.kind.name}>"
 
     @property
     def code(self) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import Enum
+from typing import NamedTuple
 
 from dissectors.fields import Field
 from dissectors.layout import Context
@@ -37,9 +38,11 @@ class MessageKind(Enum):
     NOTIFICATION = "notification"
 
 
-@dataclass(frozen=True, slots=True)
-class Node:
-    """One field with its value and its bytes [start, end), or a group with its members in `children`."""
+class Node(NamedTuple):
+    """One field with its value and its bytes [start, end), or a group with its members in `children`.
+
+    A tuple because a message has dozens of them.
+    """
 
     name: str
     value: Value | None

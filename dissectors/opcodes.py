@@ -38,7 +38,7 @@ class Either:
 Body = tuple[Field, ...] | Either
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
 class Op:
     """One opcode, as declared: what is sent, what comes back, what the header's nodeid means."""
 
@@ -53,12 +53,15 @@ class Op:
     short_reply: bool = False  # the reply may end after any field, the rest counts as 0 (INIT)
     sticky_enosys: bool = False  # after one ENOSYS the kernel never asks this connection again
     mutates: bool = False  # changes what the server stores
-    summary: str = ""  # one line for a list, names of request fields in braces
+    summary: str = ""  # one line for a list: {name} is a value of the request, {one|other} the one that is there
     reply_summary: str = ""
     doc: str = ""
 
+    def __repr__(self) -> str:
+        return f"<Op {self.name}>"
 
-@dataclass(frozen=True, slots=True, eq=False)
+
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
 class Notification:
     """A message the server sends unasked."""
 
@@ -68,6 +71,9 @@ class Notification:
     payload: tuple[Field, ...] = ()
     summary: str = ""
     doc: str = ""
+
+    def __repr__(self) -> str:
+        return f"<Notification {self.name}>"
 
 
 ENTRY, ENTRY_AND_OPEN = body(s.ENTRY_OUT), body(s.ENTRY_OUT, s.OPEN_OUT)
