@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import struct
 
-from dissectors import structs as s
+from dissectors import structs_session as s
 from dissectors.fields import Field, body, data, integers, records, u32
 from dissectors.message import Node, Problem, Severity
 from dissectors.walk import Walk
