@@ -160,19 +160,17 @@ def _submount(trace: Trace, channel: int, info: ChannelInfo, index: int, nodeid:
 def _request(trace: Trace, row: int, writes: _Writes, synced_t_ns: int | None) -> SyncRequest:
     table = trace.records
     number = trace.exchange_of(row)
-    one = np.array([number], dtype=np.int64)
-    latency_ns = int(trace.latencies_ns(one)[0])
     mate = int(table["mate"][row])
     t_ns = int(table["t_ns"][row])
     open_count, open_bytes = writes.open_at(t_ns)
     return SyncRequest(
         number,
         t_ns,
-        State(int(trace.states(one)[0])),
+        trace.state(number),
         int(table["error"][mate]) if mate >= 0 else 0,
-        latency_ns if latency_ns >= 0 else None,
+        trace.latency_ns(number),
         int(table["pid"][row]),
-        trace.record(row).comm,
+        trace.comm(row),
         open_count,
         open_bytes,
         writes.answered_between(synced_t_ns, t_ns),

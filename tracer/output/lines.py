@@ -2,27 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from dissectors.describe import summary, tree
 from dissectors.errnos import error_text
-from dissectors.message import Message, Severity
-from dissectors.opcodes import OPS_BY_NAME, NodeIs, Op
+from dissectors.message import Message, Severity, Value
+from dissectors.opcodes import NOTIFY, OPS, OPS_BY_NAME, NodeIs, notify_name, op_name
 from dissectors.text import escape
 from tracer.output.style import Painter, Style, clock, duration
 from tracer.records import RecordFlag
+from tracer.trace.columns import Kind
 from tracer.trace.pairing import State
 from tracer.trace.trace import Exchange, Trace
 
 SYNCFS = OPS_BY_NAME["SYNCFS"].code
 MAX_PATH, MAX_SUMMARY = 200, 300
-HEADINGS = ("#", "time", "latency", "submount", "opcode", "path", "what", "who")
 
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """An exchange in the words of a list."""
+    """An exchange in the words of a list; everything from outside is escaped."""
 
     number: int
     time: str
@@ -37,84 +37,122 @@ class Line:
     is_open: bool
 
 
-def line_of(trace: Trace, exchange: Exchange) -> Line:
-    """Put an exchange into words; everything from outside is escaped."""
-    first = exchange.message
-    row = first.number
-    has_times = not int(trace.records["flags"][row]) & RecordFlag.TIME_UNKNOWN
-    is_open = exchange.state in (State.PENDING, State.LOST)
-    latency = exchange.state.name.lower() if is_open else duration(exchange.latency_ns)
-    return Line(
-        exchange.number,
-        clock(exchange.t_ns, has_times),
-        latency,
-        _submount(trace, exchange),
-        first.name if exchange.request or exchange.notification else f"reply {first.name}",
-        _path(exchange),
-        _what(trace, exchange),
-        _who(exchange),
-        exchange.request is not None and first.opcode == SYNCFS,
-        bool(exchange.reply and exchange.reply.error) or any(one.is_malformed for one in _messages(exchange)),
-        is_open,
-    )
+@dataclass(frozen=True, slots=True)
+class _Body:
+    """What could be read of a message, and the first thing that is wrong with it."""
+
+    values: Mapping[str, Value]
+    fault: str = ""
 
 
-def _messages(exchange: Exchange) -> list[Message]:
-    return [one for one in (exchange.request, exchange.reply, exchange.notification) if one is not None]
+class Lines:
+    """Puts exchanges into words. Reads only what a line needs: no tree is built for a well-formed message."""
+
+    def __init__(self, trace: Trace) -> None:
+        self._trace = trace
+        self._paths = trace.paths()
+        self._many_channels = len(trace.channels) > 1
+
+    def line(self, number: int) -> Line:
+        """Return exchange `number` as a line."""
+        trace = self._trace
+        table = trace.records
+        row = int(trace.first_rows[number])
+        kind, opcode, mate = int(table["kind"][row]), int(table["opcode"][row]), int(table["mate"][row])
+        state, latency_ns = trace.state(number), trace.latency_ns(number)
+        body = self._body(row)
+        reply_row = mate if kind == Kind.REQUEST else row if kind == Kind.REPLY else -1
+        reply = self._body(reply_row) if reply_row >= 0 and reply_row != row else None
+        error = int(table["error"][reply_row]) if reply_row >= 0 else 0
+        has_times = not int(table["flags"][row]) & RecordFlag.TIME_UNKNOWN
+        is_open = state in (State.PENDING, State.LOST)
+        return Line(
+            number,
+            clock(int(table["t_ns"][row]), has_times),
+            state.name.lower() if is_open else duration(latency_ns),
+            self._submount(row),
+            _name(kind, opcode),
+            self._path(row, kind, opcode, body),
+            self._orphan(row, error) if kind == Kind.REPLY else _what(kind, opcode, body, reply, error),
+            self._who(row, kind),
+            kind == Kind.REQUEST and opcode == SYNCFS,
+            bool(error) or bool(body.fault) or bool(reply and reply.fault),
+            is_open,
+        )
+
+    def _body(self, row: int) -> _Body:
+        values = self._trace.fast_values(row)
+        if values is not None:
+            return _Body(values)
+        message = self._trace.message(row)
+        faults = [problem.text for problem in message.problems if problem.severity is Severity.ERROR]
+        return _Body(message.values, faults[0] if faults else "")
+
+    def _submount(self, row: int) -> str:
+        root = self._trace.submount(row)
+        text = "?" if root is None else str(root)
+        return f"{int(self._trace.records['channel'][row])}/{text}" if self._many_channels else text
+
+    def _path(self, row: int, kind: int, opcode: int, body: _Body) -> str:
+        """Return the path, with the name an operation on a directory is about; the nodeid where it is unknown."""
+        table = self._trace.records
+        nodeid = int(table["nodeid"][row])
+        if not nodeid:
+            return "-"
+        path = self._paths.text(int(table["channel"][row]), nodeid, row)
+        name = _name_in_parent(kind, opcode, body.values)
+        if name is not None:
+            parent = f"node {nodeid}:" if path is None else path.rstrip("/")
+            return f"{_shortened(parent)}/{escape(name, MAX_PATH)}"
+        return f"node {nodeid}" if path is None else _shortened(path)
+
+    def _orphan(self, row: int, error: int) -> str:
+        table = self._trace.records
+        answer = error_text(error) if error else f"{int(table['wire_len'][row])} bytes"
+        unique = int(table["unique"][row])
+        record = self._trace.record(row)
+        if record.flags & RecordFlag.REJECTED:
+            return f"refused by the kernel with {error_text(record.result)}: {answer} for unique {unique}"
+        return f"{answer} for unique {unique}, whose request was not captured"
+
+    def _who(self, row: int, kind: int) -> str:
+        if kind != Kind.REQUEST:
+            return "server"
+        pid, comm = int(self._trace.records["pid"][row]), self._trace.comm(row)
+        return f"{escape(comm) or '?'}[{pid}]" if pid or comm else "kernel"
 
 
-def _submount(trace: Trace, exchange: Exchange) -> str:
-    root = "?" if exchange.submount is None else str(exchange.submount)
-    return f"{exchange.channel}/{root}" if len(trace.channels) > 1 else root
+def _name(kind: int, opcode: int) -> str:
+    if kind == Kind.NOTIFICATION:
+        return notify_name(opcode)
+    name = op_name(opcode) if opcode >= 0 else "?"
+    return name if kind == Kind.REQUEST else f"reply {name}"
 
 
-def _path(exchange: Exchange) -> str:
-    """Return the path, with the name an operation on a directory is about; the bare nodeid when it is unknown."""
-    first = exchange.message
-    if not first.nodeid:
-        return "-"
-    path = exchange.path
-    op = first.op
-    if isinstance(op, Op) and op.node is NodeIs.PARENT:
-        values = first.values
-        name = values.get("name", values.get("oldname"))
-        if isinstance(name, bytes):
-            parent = f"node{first.nodeid}:" if path is None else escape(path, MAX_PATH).rstrip("/")
-            return f"{parent}/{escape(name, MAX_PATH)}"
-    return f"node {first.nodeid}" if path is None else escape(path, MAX_PATH)
+def _name_in_parent(kind: int, opcode: int, values: Mapping[str, Value]) -> bytes | None:
+    op = OPS.get(opcode) if kind == Kind.REQUEST else None
+    if op is None or op.node is not NodeIs.PARENT:
+        return None
+    name = values.get("name", values.get("oldname"))
+    return name if isinstance(name, bytes) else None
 
 
-def _what(trace: Trace, exchange: Exchange) -> str:
-    first, reply = exchange.message, exchange.reply
-    if exchange.request is None and reply is not None:
-        return _orphan(trace, reply)
-    text = summary(first.op, first.values, reply.values if reply is not None else None, reply.error if reply else 0)
-    problems = [problem.text for one in _messages(exchange) for problem in one.problems if _matters(problem.severity)]
-    if problems:
-        text += f" [malformed: {problems[0]}]"
+def _what(kind: int, opcode: int, body: _Body, reply: _Body | None, error: int) -> str:
+    """Return the summary; without the name where the path ends in it."""
+    op = NOTIFY.get(opcode) if kind == Kind.NOTIFICATION else OPS.get(opcode)
+    text = summary(op, body.values, reply.values if reply is not None else None, error)
+    name = _name_in_parent(kind, opcode, body.values)
+    if name is not None and "name" in body.values:
+        text = text.removeprefix(escape(name)).lstrip()
+    fault = body.fault or (reply.fault if reply is not None else "")
+    if fault:
+        text += f" [malformed: {fault}]"
     return text if len(text) <= MAX_SUMMARY else text[: MAX_SUMMARY - 1] + "…"
 
 
-def _matters(severity: Severity) -> bool:
-    return severity is Severity.ERROR
-
-
-def _orphan(trace: Trace, reply: Message) -> str:
-    answer = error_text(reply.error) if reply.error else f"{reply.wire_len} bytes"
-    record = trace.record(reply.number)
-    if record.flags & RecordFlag.REJECTED:
-        return f"refused by the kernel with {error_text(record.result)}: {answer} for unique {reply.unique}"
-    return f"{answer} for unique {reply.unique}, whose request was not captured"
-
-
-def _who(exchange: Exchange) -> str:
-    pid = exchange.message.header_value("pid") if exchange.request is not None else 0
-    if not pid and not exchange.comm:
-        return "server" if exchange.notification is not None else "kernel" if exchange.request is not None else "server"
-    return f"{escape(exchange.comm) or '?'}[{pid}]"
-
-
-WIDTHS = {"number": 6, "time": 15, "latency": 8, "submount": 8, "opcode": 15}
+def _shortened(path: str) -> str:
+    """Return a path that fits a line: of a long one the end, which tells files apart."""
+    return path if len(path) <= MAX_PATH else "…" + path[-MAX_PATH + 1 :]
 
 
 def heading(paint: Painter) -> str:
@@ -150,12 +188,7 @@ def tree_lines(message: Message, paint: Painter) -> Iterator[str]:
 
 def verbose_lines(exchange: Exchange, paint: Painter) -> Iterator[str]:
     """Yield the trees of all messages of an exchange."""
-    for message in _messages(exchange):
-        yield from tree_lines(message, paint)
+    for message in (exchange.request, exchange.reply, exchange.notification):
+        if message is not None:
+            yield from tree_lines(message, paint)
     yield ""
-
-
-def lines(trace: Trace, numbers: Iterable[int]) -> Iterator[Line]:
-    """Yield exchanges as lines."""
-    for number in numbers:
-        yield line_of(trace, trace.exchange(number))

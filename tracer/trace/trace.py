@@ -182,6 +182,15 @@ class Trace:
         latency[known] = t_ns[mate[known]] - t_ns[first[known]]
         return latency
 
+    def state(self, number: int) -> State:
+        """Return how one exchange stands."""
+        return State(int(self.states(np.array([number], dtype=np.int64))[0]))
+
+    def latency_ns(self, number: int) -> int | None:
+        """Return how long one exchange took; None where there is no reply or no time."""
+        latency_ns = int(self.latencies_ns(np.array([number], dtype=np.int64))[0])
+        return latency_ns if latency_ns >= 0 else None
+
     def exchange_of(self, row: int) -> int:
         """Return the number of the exchange that a record belongs to."""
         mate = int(self.records["mate"][row])
@@ -279,17 +288,15 @@ class Trace:
         kind = int(table["kind"][row])
         request = first if kind == Kind.REQUEST else None
         reply = self.message(mate) if request is not None and mate >= 0 else first if kind == Kind.REPLY else None
-        one = np.array([number], dtype=np.int64)
-        latency_ns = int(self.latencies_ns(one)[0])
         record = self.record(row)
         return Exchange(
             number,
             request,
             reply,
             first if kind == Kind.NOTIFICATION else None,
-            State(int(self.states(one)[0])),
+            self.state(number),
             int(table["t_ns"][row]),
-            latency_ns if latency_ns >= 0 else None,
+            self.latency_ns(number),
             int(table["channel"][row]),
             self.submount(row),
             self.path(row),
@@ -334,6 +341,11 @@ class Trace:
         """Return a reader of paths for many records in a row."""
         self._state.advance()
         return Paths(self._state.names)
+
+    def comm(self, row: int) -> bytes:
+        """Return the name of the process that sent a record, empty where unknown."""
+        at = int(self.records["at"][row]) - FUSE_AT + 4 * index.COMM
+        return bytes(self.file.mapped[at : at + 16]).rstrip(b"\0")
 
     def comms(self, rows: Rows) -> list[str]:
         """Return the names of the processes that sent records, escaped, empty where unknown."""

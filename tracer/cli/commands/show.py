@@ -16,7 +16,7 @@ from tracer.errors import TracerError
 from tracer.filters import compile_filter
 from tracer.output.documents import documents, exchange_document
 from tracer.output.fields import fields_named, rows
-from tracer.output.lines import heading, line_of, text_line, verbose_lines
+from tracer.output.lines import Lines, heading, text_line, verbose_lines
 from tracer.output.style import Painter
 from tracer.trace.columns import Rows
 from tracer.trace.trace import Trace
@@ -86,11 +86,11 @@ def _print_text(trace: Trace, numbers: Rows, arguments: argparse.Namespace) -> N
     paint = _painter(arguments)
     write = sys.stdout.write
     write(heading(paint) + "\n")
+    lines = Lines(trace)
     for number in numbers.tolist():
-        exchange = trace.exchange(number)
-        write(text_line(line_of(trace, exchange), paint) + "\n")
+        write(text_line(lines.line(number), paint) + "\n")
         if arguments.verbose:
-            for line in verbose_lines(exchange, paint):
+            for line in verbose_lines(trace.exchange(number), paint):
                 write(line + "\n")
 
 
@@ -147,9 +147,7 @@ _PRINTERS = {
 def _warn(trace: Trace) -> None:
     """Say what the trace does not hold, on stderr."""
     if trace.file.unreadable_bytes:
-        say(
-            f"the last {trace.file.unreadable_bytes} bytes of the file are no whole block: the recorder was stopped there"
-        )
+        say(f"the last {trace.file.unreadable_bytes} bytes of the file are no whole block: the recorder ended there")
     if trace.file.foreign_packets:
         say(f"{trace.file.foreign_packets} packets are not FUSE messages and were left out")
     for gap in trace.gaps:
