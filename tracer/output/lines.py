@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
+import numpy as np
+
 from dissectors.describe import summary, tree
 from dissectors.errnos import error_text
 from dissectors.message import Message, Severity, Value
@@ -12,12 +14,14 @@ from dissectors.opcodes import NOTIFY, OPS, OPS_BY_NAME, NodeIs, notify_name, op
 from dissectors.text import escape
 from tracer.output.style import Painter, Style, clock, duration
 from tracer.records import RecordFlag
-from tracer.trace.columns import Kind
+from tracer.trace.columns import Kind, Rows
 from tracer.trace.pairing import State
 from tracer.trace.trace import Exchange, Trace
 
 SYNCFS = OPS_BY_NAME["SYNCFS"].code
 MAX_PATH, MAX_SUMMARY = 200, 300
+CHUNK = 4096
+STATES = tuple(State)
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,11 +59,21 @@ class Lines:
 
     def line(self, number: int) -> Line:
         """Return exchange `number` as a line."""
+        return next(self.lines(np.array([number], dtype=np.int64)))
+
+    def lines(self, numbers: Rows) -> Iterator[Line]:
+        """Yield exchanges as lines."""
+        for start in range(0, len(numbers), CHUNK):
+            chunk = numbers[start : start + CHUNK]
+            states, latencies = self._trace.states(chunk).tolist(), self._trace.latencies_ns(chunk).tolist()
+            for number, state, latency_ns in zip(chunk.tolist(), states, latencies, strict=True):
+                yield self._line(number, STATES[state], latency_ns if latency_ns >= 0 else None)
+
+    def _line(self, number: int, state: State, latency_ns: int | None) -> Line:
         trace = self._trace
         table = trace.records
         row = int(trace.first_rows[number])
         kind, opcode, mate = int(table["kind"][row]), int(table["opcode"][row]), int(table["mate"][row])
-        state, latency_ns = trace.state(number), trace.latency_ns(number)
         body = self._body(row)
         reply_row = mate if kind == Kind.REQUEST else row if kind == Kind.REPLY else -1
         reply = self._body(reply_row) if reply_row >= 0 and reply_row != row else None

@@ -86,12 +86,11 @@ def _print_text(trace: Trace, numbers: Rows, arguments: argparse.Namespace) -> N
     paint = _painter(arguments)
     write = sys.stdout.write
     write(heading(paint) + "\n")
-    lines = Lines(trace)
-    for number in numbers.tolist():
-        write(text_line(lines.line(number), paint) + "\n")
+    for line in Lines(trace).lines(numbers):
+        write(text_line(line, paint) + "\n")
         if arguments.verbose:
-            for line in verbose_lines(trace.exchange(number), paint):
-                write(line + "\n")
+            for detail in verbose_lines(trace.exchange(line.number), paint):
+                write(detail + "\n")
 
 
 def _print_json(trace: Trace, numbers: Rows, arguments: argparse.Namespace) -> None:
