@@ -225,9 +225,9 @@ u8, u16, u32, u64 = Declare(Kind.U8), Declare(Kind.U16), Declare(Kind.U32), Decl
 i32, i64 = Declare(Kind.I32), Declare(Kind.I64)
 
 
-def spare(name: str, size: int, *, since: int = 0) -> Field:
-    """Declare `size` bytes that mean nothing yet."""
-    return Field(name, Kind.FIXED, size=size, since=since, hidden=True)
+def spare(name: str, size: int, *, since: int = 0, means: int = 0) -> Field:
+    """Declare `size` bytes that mean nothing yet; `means` is the minor that left no more of them."""
+    return Field(name, Kind.FIXED, size=size, since=since, means=means, hidden=True)
 
 
 def name(field_name: str = "name", doc: str = "name in the directory") -> Field:

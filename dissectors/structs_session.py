@@ -33,7 +33,7 @@ INIT_OUT = struct(
     u32("flags2", "features 32-63, valid with INIT_EXT", names=flags.INIT2, since=23, means=36),
     u32("max_stack_depth", "depth of stacked filesystems, valid with PASSTHROUGH", since=23, means=40),
     u16("request_timeout", "valid with REQUEST_TIMEOUT", unit="s", since=23, means=43),
-    spare("unused", 22, since=23),
+    spare("unused", 22, since=23, means=43),
 )
 CUSE_INIT_IN = struct(
     "cuse_init_in",
