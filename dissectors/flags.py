@@ -191,6 +191,8 @@ URING_QUEUE = Flags("URING", {0x1: "ZERO_COPY"})
 
 DIRENT = Enumeration("DT", {0: "UNKNOWN", 1: "FIFO", 2: "CHR", 4: "DIR", 6: "BLK", 8: "REG", 10: "LNK", 12: "SOCK"})
 LOCK = Enumeration("F", {0: "RDLCK", 1: "WRLCK", 2: "UNLCK"})
+LOCK_END = Enumeration("LOCK_END", {0x7FFF_FFFF_FFFF_FFFF: "EOF"}, is_open=True)
+ID = Enumeration("ID", {0xFFFF_FFFF: "INVALID"}, is_open=True)  # FUSE_INVALID_UIDGID: on an id-mapped mount, 7.41
 WHENCE = Enumeration("SEEK", {0: "SET", 1: "CUR", 2: "END", 3: "DATA", 4: "HOLE"})
 URING_CMD = Enumeration(
     "URING_CMD",

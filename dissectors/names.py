@@ -47,11 +47,14 @@ class Enumeration:
 
     name: str
     values: Mapping[int, str]
+    is_open: bool = False  # any other number is as good, only these have names
 
     def text(self, value: int) -> str:
-        """Name `value`, or print it with a question mark."""
+        """Name `value`, or print it, with a question mark unless the enumeration is open."""
         word = self.values.get(value)
-        return word if word is not None else f"{value} (?)"
+        if word is not None:
+            return word
+        return str(value) if self.is_open else f"{value} (?)"
 
     def value(self, word: str) -> int | None:
         """Return the number called `word`, in any case; None when there is none."""

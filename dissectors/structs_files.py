@@ -123,7 +123,7 @@ BMAP_OUT = struct("fuse_bmap_out", u64("block", "block of the device"))
 FILE_LOCK = struct(
     "fuse_file_lock",
     u64("start", "first byte", unit="B"),
-    u64("end", "last byte; 0x7fffffffffffffff: to the end of the file", show=Show.HEX),
+    u64("end", "last byte; EOF: to the end of the file", names=flags.LOCK_END),
     u32("type", "kind of lock", names=flags.LOCK),
     u32("pid", "process that holds it"),
 )

@@ -58,6 +58,11 @@ def mode_text(mode: int) -> str:
     return text if stat.S_IFMT(mode) else text[1:]
 
 
+def octal_text(number: int) -> str:
+    """Return `number` as C writes it in octal."""
+    return f"0{number:o}" if number else "0"
+
+
 def device_text(device: int) -> str:
     """Return "major:minor" of the kernel's 32-bit dev_t (new_encode_dev in include/linux/kdev_t.h)."""
     return f"{(device >> 8) & 0xFFF}:{(device & 0xFF) | ((device >> 12) & 0xFFF00)}"
@@ -86,7 +91,7 @@ def value_text(field: Field, value: Value, siblings: Mapping[str, Value] | None 
         other = (siblings or {}).get(field.nanoseconds)
         return _seconds_text(field, value, other if isinstance(other, int) else None)
     if field.show is Show.MODE:
-        return f"{mode_text(value)} 0{value:o}"
+        return f"{mode_text(value)} {octal_text(value)}"
     if field.names is not None:
         text = short_formatter(field)(value)
         return text if text == str(value) or not value else f"{text} ({value:#x})"
@@ -125,7 +130,7 @@ def short_formatter(field: Field) -> Formatter:
         return lru_cache(4096)(field.names.text)
     by_show: dict[Show, Formatter] = {
         Show.HEX: "{:#x}".format,
-        Show.OCTAL: "0{:o}".format,
+        Show.OCTAL: octal_text,
         Show.MODE: mode_text,
         Show.DEVICE: device_text,
         Show.SECONDS: time_text,
