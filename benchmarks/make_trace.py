@@ -59,7 +59,7 @@ def _dialogue(channel: int, submounts: int, seed: int) -> Iterator[RawRecord]:
         t_ns += 20_000
         yield _record(t_ns, channel, header_and_body)
 
-    unique = 4
+    unique = 2
     tasks: list[workload.Task] = [iter(()) for _ in range(IN_FLIGHT)]
     waiting: list[tuple[bytes, int, int] | None] = [None] * IN_FLIGHT  # replies to come, by slot
     while True:
