@@ -20,6 +20,7 @@ from tracer.bridges.strace.devices import Role
 from tracer.records import ChannelInfo, Direction, RawRecord, RecordFlag, Sink
 
 _RECENT: Final = 512  # uniques remembered per connection, so that a stream met after a flush finds its neighbours
+_CANDIDATES: Final = 64  # connections looked at for a new stream; older ones are taken for closed
 _SILENT_OPCODES: Final = frozenset({framing.OPCODE_INTERRUPT, framing.OPCODE_NOTIFY_REPLY})  # no `unique` of their own
 
 Key = tuple[bytes, bytes]  # thread and descriptor, as the log prints them
@@ -42,6 +43,7 @@ class Connection:
     number: int = 0
     server_pid: int = 0
     is_new: bool = True  # no record of it was resolved yet
+    saw_init: bool = False
     order: ByteOrder = "little"
     channel: int = -1  # what the sink called it; -1: not announced
     requests: deque[int] = field(default_factory=lambda: deque(maxlen=_RECENT))
@@ -123,6 +125,11 @@ class ChannelBook:
             self._number(stream, identity)
         return stream
 
+    @property
+    def has_unresolved(self) -> bool:
+        """Whether there are streams whose channel the sink has not been told."""
+        return bool(self._unresolved)
+
     def resolve(self, records: list[RawRecord], sink: Sink) -> list[RawRecord]:
         """Give every record the number of its channel, and announce to `sink` the channels that are new."""
         if not self._unresolved:
@@ -130,8 +137,9 @@ class ChannelBook:
         seen = _uniques(records, self._unresolved)
         waiting = [s for s in self._unresolved.values() if s.channel in seen]
         waiting.sort(key=lambda stream: not stream.saw_init)
-        evidence = {c: _Uniques(set(c.requests), set(c.replies)) for c in self.connections}
-        for connection in self.connections:
+        candidates = self.connections[-_CANDIDATES:]
+        evidence = {c: _Uniques(set(c.requests), set(c.replies)) for c in candidates}
+        for connection in candidates:
             evidence[connection].add(seen.get(connection.channel))
         settled: dict[int, Stream] = {}
         for stream in waiting:
@@ -139,6 +147,7 @@ class ChannelBook:
             found = seen[stream.channel]
             connection = stream.connection or self._guess(stream, found, evidence)
             connection.is_new = False
+            connection.saw_init |= stream.saw_init
             evidence.setdefault(connection, _Uniques()).add(found)
             connection.order = stream.order
             if connection.channel < 0:
@@ -148,7 +157,7 @@ class ChannelBook:
 
     def remember(self, records: Sequence[RawRecord]) -> None:
         """Keep the last uniques of what was handed over: evidence for streams that are met later."""
-        by_channel = {c.channel: c for c in self.connections}
+        by_channel = {c.channel: c for c in self.connections[-_CANDIDATES:]}
         for record in records[-_RECENT:]:
             connection = by_channel.get(record.channel)
             if connection is not None:
@@ -158,7 +167,7 @@ class ChannelBook:
     def _guess(self, stream: Stream, found: _Uniques, evidence: dict[Connection, _Uniques]) -> Connection:
         best = None
         if not stream.saw_init:
-            scores = {c: _kinship(found, evidence[c]) for c in self.connections if c.role is stream.role}
+            scores = {c: _kinship(found, uniques) for c, uniques in evidence.items() if c.role is stream.role}
             best = max(scores, key=lambda c: (scores[c], c.fd == stream.fd), default=None)
             if best is not None and scores[best] <= 0:
                 best = self._same_descriptor(stream, found, scores)

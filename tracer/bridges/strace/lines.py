@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from enum import Enum, auto
 from typing import Final, NamedTuple
 
+from tracer.bridges.strace.strings import closing_quote
+
 NS: Final = 1_000_000_000
 HALF_DAY_NS: Final = 12 * 3600 * NS
 DAY_NS: Final = 2 * HALF_DAY_NS
@@ -181,6 +183,16 @@ class LineReader:
 
 
 def glued(text: bytes, start: int) -> int:
-    """Return where another whole line begins inside `text` at or behind `start`; -1 when none does."""
-    found = _GLUED(text, start)
-    return found.start() if found else -1
+    """Return where another whole line begins inside `text` at or behind `start`; -1 when none does.
+
+    Strings are passed over: the data of a message may itself be a strace log.
+    """
+    while found := _GLUED(text, start):
+        quote = text.find(b'"', start, found.start())
+        if quote < 0:
+            return found.start()
+        end = closing_quote(text, quote + 1)
+        if end < 0:
+            break
+        start = end + 1
+    return -1

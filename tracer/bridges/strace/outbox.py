@@ -43,6 +43,11 @@ class Outbox:
         self._losses: list[Loss] = []
         self._last_ns = 0
 
+    @property
+    def is_waiting(self) -> bool:
+        """Whether anything waits to be handed over."""
+        return bool(self._pending or self._losses)
+
     def longest_cut(self) -> int:
         """Return the bytes strace kept of a long string, judged by the records that wait; 0: none of them was cut."""
         cut = [r for r in self._pending if r.wire_len > len(r.data) and not r.flags & RecordFlag.SPLICED]

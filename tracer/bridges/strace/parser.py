@@ -163,14 +163,12 @@ class LogParser:
         stream.has_records = True
         self._last_stream = stream
         direction = TO_SERVER if is_request else TO_KERNEL
-        # What RawRecord() does, without its second call.
-        self._records.append(
-            _new_tuple(
-                RawRecord,
-                (t_ns, stream.channel, direction, data, wire_len, self._bridge, stream.flags, stream.server_pid)
-                + (stream.tid, comm, 0, 0, 0),
-            )
-        )
+        # fmt: off
+        self._records.append(_new_tuple(RawRecord, (  # what RawRecord() does, without its second call
+            t_ns, stream.channel, direction, data, wire_len, self._bridge, stream.flags, stream.server_pid, stream.tid,
+            comm, 0, 0, 0,
+        )))
+        # fmt: on
         return True
 
     def _open_fast(self, key: Key) -> Stream:

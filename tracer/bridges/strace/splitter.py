@@ -37,6 +37,10 @@ class LineSplitter:
         dropped, self._dropped = self._dropped, 0
         return dropped
 
+    def skip_line(self) -> None:
+        """Forget the line begun, and leave out the rest of it: bytes in the middle of it were lost."""
+        self._parts, self._held_bytes, self._is_dropping = [], 0, True
+
     def rest(self) -> bytes:
         """Return what is left behind the last line break, once."""
         rest = b"" if self._is_dropping else b"".join(self._parts)

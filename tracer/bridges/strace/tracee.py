@@ -1,0 +1,207 @@
+"""Starting strace on a server, and letting go of it again."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import shutil
+import signal
+import subprocess
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import IO, Final
+
+from tracer.bridges.strace import processes
+from tracer.bridges.strace.strings import printable
+from tracer.errors import CaptureError
+
+_YAMA: Final = Path("/proc/sys/kernel/yama/ptrace_scope")
+_ATTACH_TIMEOUT_S: Final = 10.0
+_POLL_S: Final = 0.005
+_LOG_LIMIT: Final = 1 << 20
+
+
+class Log:
+    """What the server, or strace, prints: an unlinked file, because a pipe would kill a server that outlives us."""
+
+    def __init__(self) -> None:
+        self._file: IO[bytes] = tempfile.TemporaryFile(buffering=0)  # noqa: SIM115 - lives as long as the capture
+        flags = fcntl.fcntl(self._file, fcntl.F_GETFL)
+        fcntl.fcntl(self._file, fcntl.F_SETFL, flags | os.O_APPEND)
+        self._read_to = 0
+        self._rest = b""
+        self.last_line = ""
+
+    def fileno(self) -> int:
+        """Return the descriptor for a child's stdout and stderr."""
+        return self._file.fileno()
+
+    def lines(self) -> list[str]:
+        """Return the lines printed since the last call, safe to show."""
+        new = os.pread(self.fileno(), _LOG_LIMIT, self._read_to)
+        self._read_to += len(new)
+        if self._read_to >= _LOG_LIMIT:  # the server appends, so cutting the file at 0 is safe
+            os.ftruncate(self.fileno(), 0)
+            self._read_to = 0
+        *whole, self._rest = (self._rest + new).split(b"\n")
+        shown = [printable(line, 300) for line in whole if line.strip()]
+        if shown:
+            self.last_line = shown[-1]
+        return shown
+
+    def finish(self) -> list[str]:
+        """Return what is left, also without a line break."""
+        shown = self.lines()
+        if self._rest.strip():
+            self.last_line = printable(self._rest, 300)
+            shown.append(self.last_line)
+            self._rest = b""
+        return shown
+
+    def close(self) -> None:
+        """Let go of the file."""
+        self._file.close()
+
+
+class Tracee:
+    """A server under strace. `server_pids` are those known so far."""
+
+    def __init__(self, process: subprocess.Popen[bytes], log: Log, server_pids: Sequence[int]) -> None:
+        self.process = process  # the server itself when it was launched, strace when it was attached
+        self.log = log
+        self.server_pids = list(server_pids)
+        self._strace_fd = -1
+
+    @property
+    def has_strace(self) -> bool:
+        """Whether strace was found, so that it can be told to let go."""
+        return self._strace_fd >= 0
+
+    def signal_strace(self, number: signal.Signals) -> None:
+        """Send a signal to strace; nothing happens when it has ended."""
+        if self._strace_fd >= 0:
+            with contextlib.suppress(ProcessLookupError):
+                signal.pidfd_send_signal(self._strace_fd, number)
+
+    def hold(self, strace_pid: int) -> None:
+        """Keep a handle on strace that cannot come to mean another process."""
+        try:
+            self._strace_fd = os.pidfd_open(strace_pid)
+        except OSError:
+            self._strace_fd = -1
+
+    def outlived_strace(self) -> bool:
+        """Tell whether the server runs on, untraced."""
+        self.process.poll()  # a zombie would look alive
+        return any(processes.is_alive(pid) for pid in self.server_pids)
+
+    def exit_code(self) -> int:
+        """Return how the process we started ended, negative for a signal; 0 when it did not."""
+        try:
+            return self.process.wait(timeout=2)
+        except subprocess.TimeoutExpired:
+            return 0
+
+    def close(self) -> None:
+        """Release what is held; the processes go on."""
+        self.process.poll()
+        if self._strace_fd >= 0:
+            os.close(self._strace_fd)
+            self._strace_fd = -1
+        self.log.close()
+
+
+def check_server(argv: Sequence[str]) -> None:
+    """Raise CaptureError when there is no such program."""
+    program = argv[0]
+    if shutil.which(program) is None:
+        exists = Path(program).exists()
+        raise CaptureError(
+            f"{printable(program.encode(), 200)} {'is not executable' if exists else 'is not there, nor on PATH'}",
+            "give the server's command behind --, as you would start it",
+        )
+
+
+def check_pid(pid: int) -> None:
+    """Raise CaptureError when `pid` cannot be traced, as far as that can be told before trying."""
+    status = processes.status(pid)
+    if not status:
+        raise CaptureError(f"there is no process {pid}", "find the server with: ps -e | grep -i fuse")
+    if status.get("State", "").startswith(("Z", "X")):
+        raise CaptureError(f"process {pid} has ended", "")
+    if int(status.get("Tgid", pid)) == os.getpid():
+        raise CaptureError("a process cannot trace itself", "give the pid of the FUSE server")
+    tracer = processes.tracer_of(pid)
+    if tracer:
+        raise CaptureError(
+            f"process {pid} is already traced by {tracer} ({processes.name(tracer)})",
+            f"end that first: kill -INT {tracer}",
+        )
+
+
+def launch(command: Sequence[str]) -> Tracee:
+    """Start a server under `strace -D`: our child is the server, strace detaches itself from us."""
+    log = Log()
+    process = _start(command, log)
+    tracee = Tracee(process, log, [process.pid])
+    deadline = time.monotonic() + _ATTACH_TIMEOUT_S
+    while time.monotonic() < deadline:
+        if tracer := processes.tracer_of(process.pid):
+            tracee.hold(tracer)
+            break
+        if process.poll() is not None:  # already a daemon, or failed: strace is found by its command line, if it runs
+            tracer = processes.find_by_argument(os.fsencode(command[list(command).index("-o") + 1]))
+            if tracer:
+                tracee.hold(tracer)
+            break
+        time.sleep(_POLL_S)
+    return tracee
+
+
+def attach(command: Sequence[str], pids: Sequence[int]) -> Tracee:
+    """Attach strace to servers. Raises CaptureError when it may not."""
+    log = Log()
+    process = _start(command, log)
+    tracee = Tracee(process, log, pids)
+    tracee.hold(process.pid)
+    deadline = time.monotonic() + _ATTACH_TIMEOUT_S
+    while process.poll() is None:
+        if all(processes.tracer_of(pid) == process.pid for pid in pids):
+            return tracee
+        if time.monotonic() > deadline:
+            process.send_signal(signal.SIGINT)
+            break
+        time.sleep(_POLL_S)
+    log.finish()
+    error = _attach_error(pids[0], log.last_line)
+    tracee.close()
+    raise error
+
+
+def _start(command: Sequence[str], log: Log) -> subprocess.Popen[bytes]:
+    try:
+        # A session of its own: Ctrl-C in our terminal must not reach the server, which is to live on.
+        return subprocess.Popen(
+            command, stdin=subprocess.DEVNULL, stdout=log.fileno(), stderr=log.fileno(), start_new_session=True
+        )
+    except OSError as error:
+        log.close()
+        raise CaptureError(f"cannot start {command[0]}: {error.strerror}", "") from error
+
+
+def _attach_error(pid: int, words: str) -> CaptureError:
+    if not processes.status(pid):
+        return CaptureError(f"process {pid} has ended", "")
+    what = f"process {pid} ({processes.name(pid)}) may not be traced"
+    try:
+        scope = int(_YAMA.read_text())
+    except (OSError, ValueError):
+        scope = 0
+    if scope >= 3:
+        return CaptureError(what, "kernel.yama.ptrace_scope is 3: attaching is switched off until the next boot")
+    if os.geteuid() != 0:
+        return CaptureError(what, "run as root, or as the user of that process with sysctl kernel.yama.ptrace_scope=0")
+    return CaptureError(f"{what}: {words or 'strace gives no reason'}", "in a container, add the capability SYS_PTRACE")
