@@ -2,33 +2,42 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import asdict, fields
 from typing import Any
 
-import orjson
-
 from tracer.records import ChannelInfo, ChannelKind, Gap
+from tracer.store.pcapng import MAX_OPTION
 
 CHANNEL_MARK = b"fusewire channel "
 GAP_MARK = b"fusewire gap "
 MAX_NAME = 255  # of an interface name, in bytes
-MAX_TEXT = 4096  # of anything else a bridge says about a channel
+MAX_TEXT = 4096  # of anything else a bridge says about a channel, in characters
+MAX_NOTES = 100
 
 
 def channel_comment(info: ChannelInfo) -> bytes:
-    """Encode everything known about a channel."""
-    values = asdict(info)
-    values["kind"] = info.kind.name
-    return CHANNEL_MARK + orjson.dumps({key: _bounded(value) for key, value in values.items() if value})
+    """Encode everything known about a channel; of texts too long for a comment the beginnings."""
+    values = {**asdict(info), "kind": info.kind.name}
+    limit = MAX_TEXT
+    while True:
+        comment = CHANNEL_MARK + _encoded({key: _bounded(value, limit) for key, value in values.items() if value})
+        if len(comment) <= MAX_OPTION:
+            return comment
+        limit //= 2
 
 
-def _bounded(value: object) -> object:
-    """Bound a text, and mend one that is no Unicode (a mount point may be any bytes)."""
+def _bounded(value: object, limit: int) -> object:
     if isinstance(value, str):
-        return value[:MAX_TEXT].encode("utf-8", "backslashreplace").decode()
+        return value[:limit]
     if isinstance(value, list | tuple):
-        return [_bounded(item) for item in value[:100]]
+        return [_bounded(item, limit) for item in value[:MAX_NOTES]]
     return value
+
+
+def _encoded(values: dict[str, object]) -> bytes:
+    r"""Encode as JSON in UTF-8. Bytes that are no UTF-8 (a mount point may be any) become \udcXX, as JSON allows."""
+    return json.dumps(values, ensure_ascii=False).encode("utf-8", "backslashreplace")
 
 
 def read_channel(name: str, comments: list[bytes]) -> ChannelInfo:
@@ -41,9 +50,7 @@ def read_channel(name: str, comments: list[bytes]) -> ChannelInfo:
         kept = {key: value for key, value in values.items() if key in known}
         kind = kept.pop("kind", "")
         notes = kept.pop("notes", ())
-        kept = {
-            key: value for key, value in kept.items() if isinstance(value, type(known[key].default)) or key == "name"
-        }
+        kept = {key: value for key, value in kept.items() if key == "name" or _is_like(value, known[key].default)}
         kept["name"] = str(kept.get("name", name))
         return ChannelInfo(
             **kept,
@@ -53,28 +60,30 @@ def read_channel(name: str, comments: list[bytes]) -> ChannelInfo:
     return ChannelInfo(name=name)
 
 
+def _is_like(value: object, default: object) -> bool:
+    """Tell whether a value from a file may stand in a field of this default; numbers are unsigned, 64 bits wide."""
+    return type(value) is type(default) and (not isinstance(value, int) or 0 <= value < 1 << 64)
+
+
 def gap_comment(gap: Gap) -> bytes:
     """Encode a gap: a sentence for a person, then the same for a program."""
     lost = f"{gap.count} records lost" if gap.count else "records lost"
-    values = {"channel": gap.channel, "count": gap.count, "reason": gap.reason[:MAX_TEXT], "t_ns": gap.t_ns}
-    return (
-        f"{lost}: {gap.reason[:MAX_TEXT]}\n".encode("utf-8", "backslashreplace")
-        + GAP_MARK
-        + orjson.dumps({key: _bounded(value) for key, value in values.items()})
-    )
+    reason = gap.reason[:MAX_TEXT]
+    values: dict[str, object] = {"channel": gap.channel, "count": gap.count, "reason": reason, "t_ns": gap.t_ns}
+    return f"{lost}: {reason}\n".encode("utf-8", "backslashreplace") + GAP_MARK + _encoded(values)
 
 
 def read_gap(channel: int, t_ns: int, comments: list[bytes]) -> Gap | None:
     """Decode a gap from statistics comments; None when they hold none."""
     for comment in comments:
-        values = _json(comment[comment.find(GAP_MARK) :], GAP_MARK) if GAP_MARK in comment else None
+        # The last line: the sentence before it may hold anything.
+        values = _json(comment[comment.rfind(b"\n") + 1 :], GAP_MARK)
         if values is None:
             continue
-        count, stored = values.get("count"), values.get("t_ns")
         return Gap(
-            stored if isinstance(stored, int) else t_ns,
+            values["t_ns"] if _is_like(values.get("t_ns"), 0) else t_ns,
             -1 if values.get("channel") == -1 else channel,
-            count if isinstance(count, int) else 0,
+            values["count"] if _is_like(values.get("count"), 0) else 0,
             str(values.get("reason", "")),
         )
     return None
@@ -84,7 +93,7 @@ def _json(comment: bytes, mark: bytes) -> dict[str, Any] | None:
     if not comment.startswith(mark):
         return None
     try:
-        values = orjson.loads(comment[len(mark) :])
-    except orjson.JSONDecodeError:
+        values = json.loads(comment[len(mark) :].decode("utf-8", "replace"))
+    except (ValueError, RecursionError):  # nested too deeply on purpose, or a number of thousands of digits
         return None
     return values if isinstance(values, dict) else None

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import mmap
 import os
+import stat
 import struct
 from array import array
 from dataclasses import dataclass, field
@@ -35,6 +36,7 @@ Words = npt.NDArray[np.uint32]
 Positions = npt.NDArray[np.int64]
 
 MIN_BLOCK, MAX_BLOCK = 12, 1 << 30
+MAX_CHANNELS = 1 << 16  # a record's channel is 16 bits wide
 SCAN_BLOCKS = 1 << 18  # blocks a scan takes at once: bounds its memory, and how late a follower is told
 _TAG_WORDS = np.frombuffer(TAGS, dtype="<u4")
 
@@ -61,7 +63,8 @@ class TraceFile:
     scanned: int = 0  # in bytes: everything before is read
     damaged: bool = False  # what follows `scanned` cannot be a block, however much is appended
     finished: bool = False  # the recorder wrote its closing statistics
-    _interfaces: list[int] = field(default_factory=list)  # of this section: channel number, -1 when foreign
+    _interfaces: array[int] = field(default_factory=lambda: array("i"))  # of this section: channel, -1 when foreign
+    _identity: tuple[int, int] | None = None  # device and inode
 
     @classmethod
     def open(cls, path: Path) -> TraceFile:
@@ -72,20 +75,33 @@ class TraceFile:
         return trace
 
     def remap(self) -> None:
-        """Map the file again, at its size of now; a file that shrank keeps its old map."""
+        """Map the file again, at its size of now. TraceFileError when it is another file, or lost what was read."""
         try:
-            with self.path.open("rb") as file:
-                size = os.fstat(file.fileno()).st_size
-                if size == 0:
-                    raise TraceFileError(f"{self.path} is empty", "was the recorder stopped before its first write?")
-                if size <= len(self.content):
-                    return
-                mapped = mmap.mmap(file.fileno(), size, access=mmap.ACCESS_READ)
+            # Without waiting for a writer: what is opened may be a pipe.
+            with open(os.open(self.path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK), "rb") as file:
+                facts = os.fstat(file.fileno())
+                if self._is_to_map(facts):
+                    self._map(mmap.mmap(file.fileno(), facts.st_size, access=mmap.ACCESS_READ))
         except OSError as error:
-            raise TraceFileError(f"cannot read {self.path}: {error.strerror}", "") from error
+            raise TraceFileError(f"cannot read {self.path}: {error.strerror}", "give the name of a trace") from error
+
+    def _is_to_map(self, facts: os.stat_result) -> bool:
+        identity = (facts.st_dev, facts.st_ino)
+        if self._identity not in (None, identity) or facts.st_size < self.scanned:
+            raise TraceFileError(f"{self.path} was written anew while it was open", "open it again")
+        if stat.S_ISDIR(facts.st_mode):
+            raise TraceFileError(f"{self.path} is a directory", "give the name of a trace")
+        if not stat.S_ISREG(facts.st_mode):
+            raise TraceFileError(f"{self.path} is no regular file", "save what comes out of it to a file first")
+        if facts.st_size == 0:
+            raise TraceFileError(f"{self.path} is empty", "was the recorder stopped before its first write?")
+        self._identity = identity
+        return facts.st_size != len(self.content)
+
+    def _map(self, mapped: mmap.mmap) -> None:
         self.mapped = mapped
         self.content = np.frombuffer(mapped, dtype=np.uint8)
-        self.words = np.frombuffer(mapped, dtype="<u4", count=size // 4)
+        self.words = np.frombuffer(mapped, dtype="<u4", count=len(mapped) // 4)
 
     @property
     def unreadable_bytes(self) -> int:
@@ -159,28 +175,21 @@ class TraceFile:
         """Check that packets are ours: their interface, their tags, a prefix we know, lengths that fit their block."""
         if not len(at):
             return Packets(at, np.empty(0, np.uint16))
-        words = self.words
+        words, found = self.words, len(at)
+        at = at[words[at + 1] >= FUSE_AT + 4]  # before anything further in is read: the file may end there
         length, number, kept = words[at + 1], words[at + 2], words[at + 5]
         # 28 bytes of header and 4 of trailer around the packet.
-        ours = (number < len(self._interfaces)) & (kept >= OVERHEAD) & (length >= FUSE_AT + 4) & (kept <= length - 32)
-        if not ours.all():
-            self.foreign_packets += len(at) - int(ours.sum())
-            at, number = at[ours], number[ours]
-        ours = np.ones(len(at), dtype=bool)
+        ours = (number < len(self._interfaces)) & (kept >= OVERHEAD) & (kept <= length - 32)
         for offset, word in enumerate(_TAG_WORDS):
             ours &= words[at + (TAGS_AT // 4 + offset)] == word
-        self.foreign_packets += len(at) - int(ours.sum())
         at, number = at[ours], number[ours]
-        if not len(at):
-            return Packets(at, np.empty(0, np.uint16))
-        self._check_versions(words[at + (PREFIX_AT >> 2)])
-        channels = np.array(self._interfaces, dtype=np.int64)[number]
-        return Packets(at, channels.astype(np.uint16)) if (channels >= 0).all() else self._drop(at, channels)
-
-    def _drop(self, at: Positions, channels: npt.NDArray[np.int64]) -> Packets:
-        ours = channels >= 0
-        self.foreign_packets += len(at) - int(ours.sum())
-        return Packets(at[ours], channels[ours].astype(np.uint16))
+        channels = np.frombuffer(self._interfaces, dtype=np.int32)[number] if len(at) else np.empty(0, np.int32)
+        if len(at) and int(channels.min()) < 0:
+            at, channels = at[channels >= 0], channels[channels >= 0]
+        self.foreign_packets += found - len(at)
+        if len(at):
+            self._check_versions(words[at + (PREFIX_AT >> 2)])
+        return Packets(at, channels.astype(np.uint16))
 
     def _check_versions(self, first_words: Words) -> None:
         newest = int((first_words & 0xFF).max())
@@ -198,7 +207,7 @@ class TraceFile:
         if kind == pcapng.SECTION_HEADER:
             if content[:4] != struct.pack("<I", pcapng.BYTE_ORDER_MAGIC):
                 raise TraceFileError(f"{self.path} continues in another byte order", "open the parts one by one")
-            self._interfaces = []
+            self._interfaces = array("i")
         elif kind == pcapng.INTERFACE_DESCRIPTION:
             self._interface(content)
         elif kind == pcapng.INTERFACE_STATISTICS and len(content) >= 12:
@@ -211,6 +220,8 @@ class TraceFile:
         if link_type != LINKTYPE_UPPER_PDU or values.get(pcapng.IF_TSRESOL, b"\x06") != b"\x09":
             self._interfaces.append(-1)
             return
+        if len(self.channels) == MAX_CHANNELS:
+            raise TraceFileError(f"{self.path} has more than {MAX_CHANNELS} channels", "split it with editcap")
         name = values.get(pcapng.IF_NAME, b"").decode("utf-8", "surrogateescape")
         comments = [value for code, value in found if code == pcapng.OPT_COMMENT]
         self._interfaces.append(len(self.channels))

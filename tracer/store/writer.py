@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
+import stat
 import struct
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from types import TracebackType
 
@@ -28,6 +30,7 @@ _HEAD = struct.Struct(f"<IIIIIII{TAGS_SIZE}sBBBBHHIIII16siI")
 _TAIL = struct.Struct("<I")
 _PAD = (b"", b"\0", b"\0\0", b"\0\0\0")
 MAX_MESSAGE = 64 << 20  # no kernel sends more; a larger "message" is a bridge's mistake or an attack
+_U16, _U32, _I32, _I64 = 2**16 - 1, 2**32 - 1, 2**31 - 1, 2**63 - 1
 
 
 class TraceWriter:
@@ -38,6 +41,8 @@ class TraceWriter:
 
     def __init__(self, path: Path, *, command: str = "", overwrite: bool = True) -> None:
         flags = os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC | (os.O_TRUNC if overwrite else os.O_EXCL)
+        if overwrite:
+            _make_way(path)
         self.path = path
         self.record_count = 0
         self.gap_count = 0
@@ -75,45 +80,17 @@ class TraceWriter:
         return number
 
     def records(self, batch: Sequence[RawRecord]) -> None:
-        """Write a batch with one system call."""
-        pieces: list[bytes] = []
-        add = pieces.append
-        counts = self._channel_records
-        for t_ns, channel, direction, data, wire_len, bridge, flags, pid, tid, comm, queue, head, result in batch:
-            kept = len(data)
-            pad = -kept & 3
-            total = 96 + kept + pad
-            add(
-                _HEAD.pack(
-                    pcapng.ENHANCED_PACKET,
-                    total,
-                    channel,
-                    t_ns >> 32,
-                    t_ns & 0xFFFF_FFFF,
-                    OVERHEAD + kept,
-                    OVERHEAD + max(wire_len, kept),
-                    TAGS,
-                    PREFIX_VERSION,
-                    PREFIX_SIZE,
-                    direction,
-                    bridge,
-                    channel,
-                    queue,
-                    flags,
-                    wire_len,
-                    pid,
-                    tid,
-                    comm,
-                    result,
-                    head,
-                )
-            )
-            add(data)
-            add(_PAD[pad])
-            add(_TAIL.pack(total))
-            counts[channel] += 1
-        self.record_count += len(batch)
+        """Write a batch with one system call. Numbers that do not fit are stored as the nearest that does."""
+        try:
+            pieces = _packed(batch)
+        except struct.error:
+            batch = [_fitting(record) for record in batch]
+            pieces = _packed(batch)
         self._write(pieces)
+        self.record_count += len(batch)
+        counts = self._channel_records
+        for record in batch:
+            counts[record[1]] += 1
 
     def gap(self, gap: Gap) -> None:
         """Write the loss into interface statistics: the running total, and what happened in words."""
@@ -154,20 +131,27 @@ class TraceWriter:
             self._fd = -1
 
     def _write(self, pieces: list[bytes]) -> None:
-        """Append whole blocks; on a full disk cut the file back to the last whole write."""
+        """Append whole blocks; on a full disk keep those that fit, and nothing of the one that does not."""
         content = memoryview(b"".join(pieces))
         written = 0
         try:
             while written < len(content):
                 written += os.write(self._fd, content[written:])
         except OSError as error:
-            os.ftruncate(self._fd, self._size)
+            kept, packets = _whole_blocks(content[:written])
+            self._size += kept
+            self.record_count += packets
+            with contextlib.suppress(OSError):  # no regular file: a reader stops at the last whole block anyway
+                os.ftruncate(self._fd, self._size)
             if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
                 raise TraceFileError(
                     f"no room left for {self.path}; it is complete up to here ({self.record_count} records)",
                     "free some room, keep less of each message with --snap, or write elsewhere with -o",
                 ) from error
-            raise TraceFileError(f"cannot write {self.path}: {error.strerror}", "") from error
+            raise TraceFileError(
+                f"cannot write {self.path}: {error.strerror}; it is complete up to here ({self.record_count} records)",
+                "write elsewhere with -o",
+            ) from error
         self._size += written
 
     def __enter__(self) -> TraceWriter:
@@ -181,3 +165,82 @@ class TraceWriter:
         except TraceFileError:
             if error is None:
                 raise
+
+
+def _make_way(path: Path) -> None:
+    """Take an older trace out of the way: whoever is reading it keeps it, where emptying it would end them (SIGBUS)."""
+    with contextlib.suppress(OSError):  # not there, or not ours to remove: then it is emptied
+        if stat.S_ISREG(path.lstat().st_mode):
+            path.unlink()
+
+
+def _packed(batch: Iterable[RawRecord]) -> list[bytes]:
+    """Encode records as blocks; struct.error when a number does not fit its place."""
+    pieces: list[bytes] = []
+    add = pieces.append
+    for t_ns, channel, direction, data, wire_len, bridge, flags, pid, tid, comm, queue, head, result in batch:
+        kept = len(data)
+        if kept > MAX_MESSAGE:
+            kept, data = MAX_MESSAGE, data[:MAX_MESSAGE]
+        pad = -kept & 3
+        total = 96 + kept + pad
+        original = OVERHEAD + (wire_len if wire_len > kept else kept)
+        add(
+            _HEAD.pack(
+                pcapng.ENHANCED_PACKET,
+                total,
+                channel,
+                t_ns >> 32,
+                t_ns & 0xFFFF_FFFF,
+                OVERHEAD + kept,
+                original if original <= _U32 else _U32,
+                TAGS,
+                PREFIX_VERSION,
+                PREFIX_SIZE,
+                direction,
+                bridge,
+                channel,
+                queue,
+                flags,
+                wire_len,
+                pid,
+                tid,
+                comm,
+                result,
+                head,
+            )
+        )
+        add(data)
+        add(_PAD[pad])
+        add(_TAIL.pack(total))
+    return pieces
+
+
+def _fitting(record: RawRecord) -> RawRecord:
+    """Return the record with every number bounded: a log's times and lengths are text from somewhere."""
+    return record._replace(
+        t_ns=_bounded(record.t_ns, _I64),
+        wire_len=_bounded(record.wire_len, _U32),
+        flags=_bounded(record.flags, _U16),
+        server_pid=_bounded(record.server_pid, _U32),
+        server_tid=_bounded(record.server_tid, _U32),
+        queue=_bounded(record.queue, _U16),
+        desc_head=_bounded(record.desc_head, _U32),
+        result=_bounded(record.result, _I32, -_I32 - 1),
+    )
+
+
+def _bounded(value: int, largest: int, least: int = 0) -> int:
+    return max(least, min(value, largest))
+
+
+def _whole_blocks(content: memoryview) -> tuple[int, int]:
+    """Return how many bytes at the beginning are whole blocks, and how many packets those are."""
+    at = packets = 0
+    while at + 8 <= len(content):
+        kind, total = struct.unpack_from("<II", content, at)
+        if at + total > len(content):
+            break
+        at += total
+        packets += kind == pcapng.ENHANCED_PACKET
+    return at, packets

@@ -210,7 +210,7 @@ class Trace:
         return RawRecord(
             int(self.records["t_ns"][row]),
             int(self.records["channel"][row]),
-            Direction(direction & 1),
+            Direction.TO_KERNEL if direction == Direction.TO_KERNEL else Direction.TO_SERVER,
             self.content(row),
             wire_len,
             BridgeKind(bridge) if bridge in kinds else BridgeKind.UNKNOWN,
