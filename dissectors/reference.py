@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 import construct
 
 from dissectors.constructs import Refused, body_construct, header_construct, plain, with_derived
-from dissectors.fields import Field
+from dissectors.fields import Field, Role
 from dissectors.layout import (
     Context,
     Layout,
@@ -43,6 +43,8 @@ IN_HEADER_SIZE, OUT_HEADER_SIZE = 40, 16
 MAX_ERRNO = 511  # fuse_dev_do_write(): error must be in (-512, 0]
 
 Values = dict[str, Value]
+
+_DERIVED = (Role.LENGTH, Role.COUNT)
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,8 +98,8 @@ def parse_notification(content: bytes, context: Context) -> Parsed:
     """Parse a whole notification."""
     header = _parse_header(content, OUT_HEADER.fields, OUT_HEADER_SIZE, context)
     notification = NOTIFY.get(header["error"])
-    if notification is None or header["unique"]:
-        raise Refused(f"no notification: error {header['error']}, unique {header['unique']}")
+    if notification is None:
+        raise Refused(f"unknown notification {header['error']}")
     body = content[OUT_HEADER_SIZE:]
     return Parsed(header, notification, _parse_whole(body, fixed_layout(notification.payload, context, len(body))))
 
@@ -144,12 +146,15 @@ def build_request(
 ) -> bytes:
     """Build a request. Lengths, counts and padding may be left out of `values`, and all but `unique` of `header`.
 
-    `len`, `opcode` and `total_extlen` are worked out, whatever `header` says.
+    `len` and `opcode` are worked out, whatever `header` says; `total_extlen` too, but a 0 there stays: it is how 7.36
+    and 7.37 append an extension area.
     """
     body = _build_body(op.request, values, context)
     words = {**dict.fromkeys((f.name for f in IN_HEADER.fields), 0), **header, "opcode": op.code}
-    if len(extension) % 8 == 0 and not (appends_context(op, context) and header.get("total_extlen") == 0):
-        words["total_extlen"] = 0 if _has_no_extlen(context) else len(extension) // 8
+    if header.get("total_extlen", 0 if _has_no_extlen(context) else 1):
+        if len(extension) % 8:
+            raise Refused(f"an extension area of {len(extension)} bytes: it must be a multiple of 8")
+        words["total_extlen"] = len(extension) // 8
     words["len"] = IN_HEADER_SIZE + len(body) + len(extension)
     return _build_header(IN_HEADER.fields, words, context) + body + extension
 
@@ -204,7 +209,7 @@ def _layout_with(fields: tuple[Field, ...], values: Mapping[str, Value], context
     candidates = (agreed_layout(fields, context), *variants(fields, context.order))
     for layout in candidates:
         names = {item.name for item in layout.fields}
-        needed = {item.name for item in layout.fields if not (item.hidden or item.role or item.when)}
+        needed = {item.name for item in layout.fields if not (item.hidden or item.when or item.role in _DERIVED)}
         if needed <= set(values) <= names | {"_used"}:
             return layout
     known = {item.name for item in candidates[0].fields}
