@@ -69,12 +69,15 @@ class Names:
         self.turns: list[int] = []  # rows at which a node that had a place already got another
 
     def entry(self, row: int, parent: int, name: bytes, nodeid: int, is_submount: bool) -> None:
-        """A reply gave `nodeid` for `name` in `parent`: the kernel now holds one lookup more."""
+        """A reply gave `nodeid` for `name` in `parent`: the kernel now holds one lookup more. No name: it was cut."""
         node = self._nodes.get(nodeid)
         if node is None:
             node = self._nodes[nodeid] = NodeHistory()
         node.nlookup += 1
         if nodeid == ROOT_ID or name in (b".", b".."):
+            return
+        if not name:
+            self._unnamed(row, parent, node, nodeid, is_submount)
             return
         submount = nodeid if is_submount else self.submount(parent, row)
         last = node.last
@@ -92,6 +95,15 @@ class Names:
             self.submounts.setdefault(nodeid, row)
         self._children[parent, name] = nodeid
         self._place(node, Binding(row, parent, name, submount))
+
+    def _unnamed(self, row: int, parent: int, node: NodeHistory, nodeid: int, is_submount: bool) -> None:
+        """Keep what is known of a node whose name the capture cut: its parent and submount, or an older name."""
+        if is_submount:
+            self.submounts.setdefault(nodeid, row)
+        last = node.last
+        if last is None or last.held is not Held.NAMED or last.parent != parent:
+            submount = nodeid if is_submount else self.submount(parent, row)
+            self._place(node, Binding(row, parent, b"", submount))
 
     def _place(self, node: NodeHistory, binding: Binding) -> None:
         if node.bindings:

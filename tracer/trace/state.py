@@ -106,11 +106,19 @@ class State:
         if not nodeid:
             return  # a negative entry
         request = int(self._table["mate"][row])
-        name = text(self._bodies.values(request), "name")
+        name = self._whole_name(request, "name")
         if int(self._table["opcode"][row]) == TMPFILE:
             name = b"(tmpfile)"
         is_submount = bool(number(reply, "attr.flags") & ATTR_SUBMOUNT)
         names.entry(row, int(self._table["nodeid"][row]), name, nodeid, is_submount)
+
+    def _whole_name(self, request: int, name: str) -> bytes:
+        """Return a name of a request; nothing when the capture ends in it: a part of a name is another name."""
+        values = self._bodies.values(request)
+        was_cut = self._table["kept"][request] < self._table["wire_len"][request]
+        if was_cut and list(values)[-1:] == [name]:
+            return b""  # the last value that could be read of a cut message
+        return text(values, name)
 
     def _entries(self, names: Names, row: int) -> None:
         parent = int(self._table["nodeid"][row])
@@ -119,19 +127,22 @@ class State:
             if not isinstance(entry, dict) or not number(entry, "nodeid"):
                 continue  # nodeid 0: listed without attributes
             name = text(entry, "dirent.name")
+            if len(name) != number(entry, "dirent.namelen"):
+                name = b""  # the capture cut it
             if name in (b".", b".."):
                 continue  # never counted (fuse_direntplus_link())
             is_submount = bool(number(entry, "attr.flags") & ATTR_SUBMOUNT)
             names.entry(row, parent, name, number(entry, "nodeid"), is_submount)
 
     def _removal(self, names: Names, row: int) -> None:
-        request = self._bodies.values(int(self._table["mate"][row]))
-        names.removed(row, int(self._table["nodeid"][row]), text(request, "name"))
+        name = self._whole_name(int(self._table["mate"][row]), "name")
+        names.removed(row, int(self._table["nodeid"][row]), name)
 
     def _rename(self, names: Names, row: int) -> None:
-        request = self._bodies.values(int(self._table["mate"][row]))
-        old = (int(self._table["nodeid"][row]), text(request, "oldname"))
-        new = (number(request, "newdir"), text(request, "newname"))
+        asked = int(self._table["mate"][row])
+        request = self._bodies.values(asked)
+        old = (int(self._table["nodeid"][row]), self._whole_name(asked, "oldname"))
+        new = (number(request, "newdir"), self._whole_name(asked, "newname"))
         names.renamed(row, old, new, bool(number(request, "flags") & RENAME_EXCHANGE))
 
     def _forget(self, names: Names, row: int) -> None:
