@@ -1,0 +1,6 @@
+"""The filter language: Wireshark's display filter syntax over exchanges, compiled to column expressions."""
+
+from tracer.filters.errors import FilterError
+from tracer.filters.filter import Filter, compile_filter
+
+__all__ = ["Filter", "FilterError", "compile_filter"]
