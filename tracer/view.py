@@ -174,7 +174,8 @@ class View:
             self._fill(*_in_order(numbers, self._key.of(self.trace, numbers)))
             return
         self._shown = Table({"number": "i8"})
-        self._shown["number"][self._shown.extend(len(numbers))] = numbers
+        where = self._shown.extend(len(numbers))
+        self._shown["number"][where] = numbers
 
     def _splice(self, changed: Rows, passing: Rows) -> bool:
         """Put `passing` in their places, and take out those that `changed` and pass no more. Costs what lies behind."""
