@@ -21,6 +21,11 @@ match_fast: Final = re.compile(
     rb"(?:(\d{1,7}) +)?([1-8]\d{9})\.(\d{6}(?:\d{3})?) (read|writev|write)"
     rb"\((\d{1,10}</dev/fuse(?:<char 10:229>)?>), (?=[\"\[])"
 ).match
+# A read from something that is neither the device nor a pipe. A write could hide the start of another line behind its
+# last argument; a read that shows its bytes has ended.
+match_other: Final = re.compile(
+    rb"(?:\d{1,7} +)?[1-8]\d{9}\.\d{6,9} read\(\d{1,10}<(?!/dev/[cf]use|pipe:|\\x)[^<>\n]{0,4096}>, \""
+).match
 _READ_TAIL: Final = re.compile(rb'"(\.\.\.)?, \d{1,10}\) = (\d{1,10}) <(\d{1,8})\.(\d{6}(?:\d{3})?)>\r?$').match
 _RESULT: Final = rb", \d{1,10}\) = (\d{1,10})(?: <\d{1,8}\.\d{6,9}>)?\r?$"
 _WRITE_TAIL: Final = re.compile(rb'"' + _RESULT).match

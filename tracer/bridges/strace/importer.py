@@ -13,12 +13,13 @@ from pathlib import Path
 from typing import BinaryIO, Final, NamedTuple
 
 from tracer.bridges import framing
+from tracer.bridges.strace.assembler import TOO_LONG
 from tracer.bridges.strace.channels import ChannelBook, Connection
 from tracer.bridges.strace.context import LogContext
 from tracer.bridges.strace.devices import Role
 from tracer.bridges.strace.lines import ClockKind
 from tracer.bridges.strace.outbox import WINDOW, Outbox, StraceStats
-from tracer.bridges.strace.parser import TOO_LONG, LogParser
+from tracer.bridges.strace.parser import LogParser
 from tracer.bridges.strace.splitter import LineSplitter
 from tracer.bridges.strace.strings import printable
 from tracer.errors import TraceFileError

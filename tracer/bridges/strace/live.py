@@ -14,16 +14,15 @@ from pathlib import Path
 from typing import Final
 
 from tracer.bridges.strace import command, processes, tracee
+from tracer.bridges.strace.assembler import TOO_LONG
 from tracer.bridges.strace.channels import ChannelBook, Connection, Identity
 from tracer.bridges.strace.devices import Role
 from tracer.bridges.strace.drain import Drain, Drained
 from tracer.bridges.strace.outbox import Outbox, StraceStats
-from tracer.bridges.strace.parser import TOO_LONG, LogParser
+from tracer.bridges.strace.parser import LogParser
 from tracer.bridges.strace.processes import Mount
 from tracer.bridges.strace.splitter import LineSplitter
-from tracer.bridges.strace.strings import printable
 from tracer.bridges.strace.targets import servers_of_mount
-from tracer.errors import CaptureError
 from tracer.records import BridgeKind, ChannelInfo, ChannelKind, Gap, Sink
 
 HOLD_BACK_NS: Final = 20_000_000  # a write is printed when it returns: so long later ones wait for it
@@ -59,7 +58,7 @@ class StraceBridge:
         self._argv = list(server_argv or ())
         self._pid = pid
         self._mount = str(mount) if mount else ""
-        self._snap_bytes = snap_bytes
+        self._snap_bytes = int(snap_bytes)
         self._options = tuple(strace_options)
         self._on_note = on_note or (lambda note: None)
         self._commands: dict[int, str] = {}
@@ -105,8 +104,12 @@ class StraceBridge:
 
     def _start(self, strace: command.Strace, fifo: Path, pids: list[int]) -> tracee.Tracee:
         options = command.capture_options(strace, self._snap_bytes, self._options)
+        log = None
+        if self._argv and os.geteuid() != 0:
+            pids, log = tracee.start_untraced(self._argv)
+            self._on_note("as an ordinary user the server is started first and traced then: INIT is not seen")
         if pids:
-            target = tracee.attach(command.attach_command(options, fifo, pids), pids)
+            target = tracee.attach(command.attach_command(options, fifo, pids), pids, log)
             names = ", ".join(f"{pid} ({processes.name(pid)})" for pid in pids)
             self._on_note(f"attached to {names}")
         else:
@@ -127,6 +130,8 @@ class StraceBridge:
         while True:
             drained = drain.take(_BUSY_S if outbox.is_waiting else _IDLE_S)
             self._parse(drained, splitter, parser)
+            if not drained.chunks:
+                parser.release()
             outbox.take(parser.take_records(), parser.take_losses())
             self._pass_on_words(target)
             if drained.has_ended:
@@ -166,22 +171,7 @@ class StraceBridge:
             sink.gap(Gap(time.time_ns(), -1, 0, reason))
             self._on_note(reason)
         elif self._argv and not self.stats.messages:
-            raise self._start_error(target)
-
-    def _start_error(self, target: tracee.Tracee) -> CaptureError:
-        words = target.log.last_line
-        if words.startswith("strace: "):
-            return CaptureError(
-                f"strace cannot trace here: {words.removeprefix('strace: ')}",
-                "in a container, add the capability SYS_PTRACE",
-            )
-        shown = printable(os.fsencode(self._argv[0]), 200)
-        code = target.exit_code()
-        ended = f"was killed by signal {-code}" if code < 0 else f"ended with exit code {code}"
-        said = f": {words}" if words else ""
-        return CaptureError(
-            f"{shown} {ended} before it served FUSE{said}", "start it once without fusewire, to see why"
-        )
+            raise tracee.start_error(self._argv, target.exit_code(), target.log)
 
     def _pass_on_words(self, target: tracee.Tracee) -> None:
         self._on_words(target.log.lines())

@@ -8,8 +8,8 @@ from operator import itemgetter
 from typing import Final
 
 from tracer.bridges.framing import OUT_HEADER_SIZE
+from tracer.bridges.strace.assembler import OF_ONE_LINE, Loss
 from tracer.bridges.strace.channels import ChannelBook
-from tracer.bridges.strace.parser import DAMAGED, ENDS_IN_LINE, TOO_LONG, Loss
 from tracer.records import Direction, Gap, RawRecord, RecordFlag, Sink
 
 _BY_TIME: Final = itemgetter(0)
@@ -102,5 +102,5 @@ class Outbox:
     def _tell(self, loss: Loss) -> None:
         self._stats.gaps += 1
         channel = loss.stream.channel if loss.stream is not None and loss.stream.channel >= 0 else -1
-        where = f" (line {loss.line_number})" if loss.reason in (DAMAGED, ENDS_IN_LINE, TOO_LONG) else ""
+        where = f" (line {loss.line_number})" if loss.reason in OF_ONE_LINE else ""
         self._sink.gap(Gap(loss.t_ns, channel, loss.count, loss.reason + where))

@@ -147,6 +147,19 @@ def pids() -> Iterator[int]:
     return (int(entry.name) for entry in os.scandir(PROC) if entry.name.isdecimal())
 
 
+def is_connected(pid: int) -> bool:
+    """Tell whether a device of `pid` belongs to a mount; older kernels only tell that it is open."""
+    fds = device_fds(pid)
+    return bool(fds) and (not _tells_connections(pid, fds) or any(connection_of(pid, fd) for fd in fds))
+
+
+def _tells_connections(pid: int, fds: list[int]) -> bool:
+    try:
+        return any("fuse_connection" in (PROC / str(pid) / "fdinfo" / str(fd)).read_text() for fd in fds)
+    except OSError:
+        return False
+
+
 def servers_of(connection: int) -> list[int]:
     """Return the processes that hold a descriptor of `connection`."""
     return sorted(pid for pid in pids() if any(connection_of(pid, fd) == connection for fd in device_fds(pid)))

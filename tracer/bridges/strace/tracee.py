@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -22,6 +23,7 @@ _YAMA: Final = Path("/proc/sys/kernel/yama/ptrace_scope")
 _ATTACH_TIMEOUT_S: Final = 10.0
 _POLL_S: Final = 0.005
 _LOG_LIMIT: Final = 1 << 20
+_STRACE_WORDS: Final = re.compile(r"(?:\S*/)?strace: (?:attach: )?(.*)").match
 
 
 class Log:
@@ -161,9 +163,31 @@ def launch(command: Sequence[str]) -> Tracee:
     return tracee
 
 
-def attach(command: Sequence[str], pids: Sequence[int]) -> Tracee:
-    """Attach strace to servers. Raises CaptureError when it may not."""
+def start_untraced(argv: Sequence[str]) -> tuple[list[int], Log]:
+    """Start a server that an ordinary user may not start under strace; return its processes once it serves a mount.
+
+    A traced process gains no privilege from a setuid program, so fusermount3 could not mount (execve(2), ptrace(2)).
+    Raises CaptureError when the server ends, or opens no device in time.
+    """
+    before = set(processes.holders())
     log = Log()
+    process = _start(argv, log)
+    deadline = time.monotonic() + _ATTACH_TIMEOUT_S
+    while time.monotonic() < deadline:
+        pids = [pid for pid in processes.holders() if pid not in before and processes.is_connected(pid)]
+        if pids:
+            return pids, log
+        if process.poll():
+            break
+        time.sleep(_POLL_S)
+    error = start_error(argv, process.poll() or 0, log)
+    log.close()
+    raise error
+
+
+def attach(command: Sequence[str], pids: Sequence[int], log: Log | None = None) -> Tracee:
+    """Attach strace to servers. Raises CaptureError when it may not."""
+    log = log or Log()
     process = _start(command, log)
     tracee = Tracee(process, log, pids)
     tracee.hold(process.pid)
@@ -192,6 +216,17 @@ def _start(command: Sequence[str], log: Log) -> subprocess.Popen[bytes]:
         raise CaptureError(f"cannot start {command[0]}: {error.strerror}", "") from error
 
 
+def start_error(argv: Sequence[str], code: int, log: Log) -> CaptureError:
+    """Return what to tell a user whose server ended, with `code` (negative for a signal), before it served anything."""
+    log.finish()
+    if found := _STRACE_WORDS(log.last_line):
+        return CaptureError(f"strace cannot trace here: {found[1]}", "in a container, add the capability SYS_PTRACE")
+    shown = printable(os.fsencode(argv[0]), 200)
+    ended = f"was killed by signal {-code}" if code < 0 else f"ended with exit code {code}"
+    said = f": {log.last_line}" if log.last_line else ""
+    return CaptureError(f"{shown} {ended} before it served FUSE{said}", "start it once without fusewire, to see why")
+
+
 def _attach_error(pid: int, words: str) -> CaptureError:
     if not processes.status(pid):
         return CaptureError(f"process {pid} has ended", "")
@@ -204,4 +239,6 @@ def _attach_error(pid: int, words: str) -> CaptureError:
         return CaptureError(what, "kernel.yama.ptrace_scope is 3: attaching is switched off until the next boot")
     if os.geteuid() != 0:
         return CaptureError(what, "run as root, or as the user of that process with sysctl kernel.yama.ptrace_scope=0")
-    return CaptureError(f"{what}: {words or 'strace gives no reason'}", "in a container, add the capability SYS_PTRACE")
+    found = _STRACE_WORDS(words)
+    reason = found[1] if found else words or "strace gives no reason"
+    return CaptureError(f"{what}: {reason}", "in a container, add the capability SYS_PTRACE")
