@@ -42,7 +42,7 @@ def decode_request(content: bytes, wire_len: int, context: Context, number: int 
         header,
         tuple(body),
         tuple(extension),
-        tuple(problems),
+        _all_problems(content, wire_len, problems),
     )
 
 
@@ -116,7 +116,7 @@ def decode_reply(
         header,
         tuple(body),
         (),
-        tuple(problems),
+        _all_problems(content, wire_len, problems),
     )
 
 
@@ -176,16 +176,11 @@ def decode_notification(content: bytes, wire_len: int, context: Context, number:
     header = tuple(Walk(content, 0, wire_len, context.order, problems).fields(OUT_HEADER.fields))
     values = _integers(header)
     _check_length(values, wire_len, problems)
-    code = values.get("error", 0)
+    code = values.get("error", -1)
     notification: Notification | None = NOTIFY.get(code)
     body: list[Node] = []
-    if notification is None:
-        problems.append(Problem(4, f"unknown notification {code}"))
-        body = [_raw("body", content, OUT_HEADER_SIZE, wire_len)]
-    elif len(header) == len(OUT_HEADER.fields):
-        walk = Walk(content, OUT_HEADER_SIZE, wire_len, context.order, problems)
-        body = walk.fields(fixed_layout(notification.payload, context, wire_len - OUT_HEADER_SIZE).fields)
-        _trailing(walk)
+    if len(header) == len(OUT_HEADER.fields):
+        body = _notification_body(content, wire_len, context, notification, code, problems)
     return Message(
         number,
         MessageKind.NOTIFICATION,
@@ -200,8 +195,25 @@ def decode_notification(content: bytes, wire_len: int, context: Context, number:
         header,
         tuple(body),
         (),
-        tuple(problems),
+        _all_problems(content, wire_len, problems),
     )
+
+
+def _notification_body(
+    content: bytes,
+    wire_len: int,
+    context: Context,
+    notification: Notification | None,
+    code: int,
+    problems: list[Problem],
+) -> list[Node]:
+    if notification is None:
+        problems.append(Problem(4, f"unknown notification {code}"))
+        return [_raw("body", content, OUT_HEADER_SIZE, wire_len)]
+    walk = Walk(content, OUT_HEADER_SIZE, wire_len, context.order, problems)
+    nodes = walk.fields(fixed_layout(notification.payload, context, wire_len - OUT_HEADER_SIZE).fields)
+    _trailing(walk)
+    return nodes
 
 
 def _integers(nodes: tuple[Node, ...]) -> dict[str, int]:
@@ -212,6 +224,14 @@ def _check_length(header: Mapping[str, int], wire_len: int, problems: list[Probl
     said = header.get("len")
     if said is not None and said != wire_len:
         problems.append(Problem(0, f"the header says {said} bytes, {wire_len} were sent"))
+
+
+def _all_problems(content: bytes, wire_len: int, problems: list[Problem]) -> tuple[Problem, ...]:
+    """Return the problems, among them that the capture cut the message, wherever that was."""
+    kept = len(content)
+    if kept < wire_len and not any(problem.at == kept and problem.severity is Severity.NOTE for problem in problems):
+        problems.append(Problem(kept, f"the capture kept {kept} bytes of {wire_len}", Severity.NOTE))
+    return tuple(problems)
 
 
 def _raw(name: str, content: bytes, start: int, end: int) -> Node:

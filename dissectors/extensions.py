@@ -47,9 +47,12 @@ def read_extensions(content: bytes, start: int, end: int, order: str, problems: 
         if len(nodes) == MAX_EXTENSIONS:
             problems.append(Problem(at, f"only the first {MAX_EXTENSIONS} extensions are shown", Severity.NOTE))
             break
-        if at + 8 > min(end, len(content)):
-            if at + 8 > end:
-                problems.append(Problem(at, f"an extension needs 8 bytes, {end - at} are left"))
+        if at + 8 > end:
+            problems.append(Problem(at, f"an extension needs 8 bytes, {end - at} are left"))
+            break
+        if at + 8 > len(content):  # cut before the word that says what it is
+            children = Walk(content, at, end, order, problems).fields(s.EXT_HEADER.fields)
+            nodes.append(Node("extension", None, at, len(content), None, tuple(children)))
             break
         size, kind = struct.unpack_from(order + "II", content, at)
         if size < 8 or at + size > end:

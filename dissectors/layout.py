@@ -152,14 +152,16 @@ def _looks_granted(flag: str, context: Context, length: int, body: bytes) -> boo
     The extra eight bytes are flags 0 or 1 and a zero; then come the name and exactly `size` bytes (fuse_setxattr_in).
     In the shorter form the name begins there: "user." and the like. That alone decides when the body was cut.
     """
-    if flag != "SETXATTR_EXT" or len(body) < 16:
+    if flag != "SETXATTR_EXT" or length < 16:
         return False
-    size, _, setxattr_flags, padding = struct.unpack_from(context.order + "IIII", body)
+    if len(body) <= 8:
+        return False
+    size, _, setxattr_flags, padding = struct.unpack_from(context.order + "IIII", body[:16].ljust(16, b"\0"))
     if setxattr_flags > 1 or padding:
         return False
     nul = body.find(b"\0", 16)
     if nul < 0:
-        return length > len(body)
+        return len(body) < length
     return nul > 16 and nul + 1 + size == length
 
 

@@ -79,10 +79,10 @@ class Message:
 
     @property
     def name(self) -> str:
-        """The opcode's name, NOTIFY_* for a notification."""
-        if self.kind is MessageKind.NOTIFICATION:
-            return notify_name(self.opcode)
-        return op_name(self.opcode) if self.opcode >= 0 else "?"
+        """The opcode's name, NOTIFY_* for a notification, "?" when it is not known."""
+        if self.opcode < 0:
+            return "?"
+        return notify_name(self.opcode) if self.kind is MessageKind.NOTIFICATION else op_name(self.opcode)
 
     @property
     def values(self) -> dict[str, Value]:

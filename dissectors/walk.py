@@ -198,7 +198,8 @@ class Walk:
         pad = -(self.at - start) % item.align
         if pad and not self.is_broken:
             self._pad(name, pad, nodes)
-        if self.is_broken and self.have == self.end and not item.count_from:
+        is_short = any(problem.severity is Severity.ERROR for problem in self.problems[known:])
+        if is_short and not item.count_from:
             # fs/fuse/readdir.c, parse_dirfile(): a last entry that is not all there ends the list without an error
             self.problems[known:] = [Problem(start, f"{name} is not all there: the kernel ignores it", Severity.NOTE)]
         return Node(name, None, start, min(self.at, self.have), item, tuple(nodes))
