@@ -57,8 +57,8 @@ def repeat(work: Callable[[Any], object], runs: int, before: Callable[[], Any] |
     """Time `work` in this process; `before` prepares each run, is not timed, and gives the argument."""
     cpu, wall = [], []
     for _ in range(runs):
+        gc.collect()  # first of all: what the last run left may hold the file in memory
         argument = before() if before is not None else None
-        gc.collect()
         wall_begin, cpu_begin = time.perf_counter(), time.process_time()
         kept = work(argument)
         cpu.append(time.process_time() - cpu_begin)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from enum import IntEnum
 from typing import Any
 
@@ -44,6 +45,29 @@ COLUMNS: dict[str, str] = {
     "kind": "u1",
     "bits": "u1",
 }
+
+
+class CodeSet:
+    """A set of small codes, such as opcodes, that a whole column is compared with at once."""
+
+    def __init__(self, codes: Iterable[int]) -> None:
+        codes = sorted(codes)
+        self._holds = np.zeros(codes[-1] + 2, dtype=bool)
+        self._holds[codes] = True
+
+    def holds(self, column: Array) -> npt.NDArray[np.bool_]:
+        """Tell which values of a signed column are in the set."""
+        # Negative codes count as very large ones, and large ones as the last place, which no code has.
+        places = np.minimum(column.view(f"u{column.itemsize}"), len(self._holds) - 1)
+        found: npt.NDArray[np.bool_] = self._holds[places]
+        return found
+
+
+def distinct(numbers: Array) -> list[int]:
+    """Return the different values of a column of 16-bit numbers, in order."""
+    is_one = not len(numbers) or bool((numbers == numbers[0]).all())
+    found: list[int] = (numbers[:1] if is_one else np.flatnonzero(np.bincount(numbers))).tolist()
+    return found
 
 
 class Table:

@@ -12,10 +12,11 @@ import numpy as np
 
 from dissectors.flags import UNIQUE_RESEND
 from dissectors.opcodes import OPS, OPS_BY_NAME, Answer
-from tracer.trace.columns import INTERRUPTED, SUPERSEDED, UNPAIRABLE, Array, Kind, Rows, Table
+from tracer.trace.columns import INTERRUPTED, SUPERSEDED, UNPAIRABLE, Array, CodeSet, Kind, Rows, Table, distinct
 
 NEVER_ANSWERED = tuple(op.code for op in OPS.values() if op.answer is Answer.NEVER)
-SELDOM_ANSWERED = tuple(op.code for op in OPS.values() if op.answer is Answer.SELDOM)
+_NEVER_ANSWERED = CodeSet(NEVER_ANSWERED)
+_NEEDS_NO_ANSWER = CodeSet(op.code for op in OPS.values() if op.answer is not Answer.REPLY)
 INTERRUPT = OPS_BY_NAME["INTERRUPT"].code
 NOTIFY_REPLY = OPS_BY_NAME["NOTIFY_REPLY"].code
 INIT = OPS_BY_NAME["INIT"].code
@@ -48,17 +49,18 @@ class Pairing:
     def feed(self, new: slice) -> Rows:
         """Pair the rows `new`; return the rows of the replies that found their request."""
         table = self._table
-        rows = np.arange(new.start, new.stop, dtype=np.int64)
         kind, opcode = table["kind"][new], table["opcode"][new]
+        is_request = kind == Kind.REQUEST
         pairable = (table["bits"][new] & UNPAIRABLE) == 0
         pairable &= kind != Kind.NOTIFICATION
-        pairable &= ~((kind == Kind.REQUEST) & np.isin(opcode, NEVER_ANSWERED))
+        pairable &= ~(is_request & _NEVER_ANSWERED.holds(opcode))
         channels = table["channel"][new]
+        present = distinct(channels)
         paired: list[Rows] = []
-        for channel in np.unique(channels).tolist():
-            own = rows[pairable & (channels == channel)]
-            paired.append(self._feed_channel(channel, own))
-        self._mark_interrupts(rows[(kind == Kind.REQUEST) & (opcode == INTERRUPT)])
+        for channel in present:
+            own = np.flatnonzero(pairable if len(present) == 1 else pairable & (channels == channel))
+            paired.append(self._feed_channel(channel, own + new.start))
+        self._mark_interrupts(np.flatnonzero(is_request & (opcode == INTERRUPT)) + new.start)
         return np.concatenate(paired) if paired else np.empty(0, np.int64)
 
     def _feed_channel(self, channel: int, own: Rows) -> Rows:
@@ -69,17 +71,17 @@ class Pairing:
         rows, unique = rows[order], unique[order]
         is_request = table["kind"][rows] == Kind.REQUEST
         same_as_next = np.zeros(len(rows), dtype=bool)
-        same_as_next[:-1] = unique[:-1] == unique[1:]
+        np.equal(unique[:-1], unique[1:], out=same_as_next[:-1])
         next_is_request = np.ones(len(rows), dtype=bool)
         next_is_request[:-1] = is_request[1:]
 
-        answered = np.flatnonzero(is_request & same_as_next & ~next_is_request)
+        repeated = is_request & same_as_next
+        answered = np.flatnonzero(repeated & ~next_is_request)
         requests, replies = rows[answered], rows[answered + 1]
         self._join(requests, replies)
-        superseded = rows[is_request & same_as_next & next_is_request]
+        superseded = rows[repeated & next_is_request]
         table["bits"][superseded] |= SUPERSEDED
-        waiting = is_request & ~same_as_next
-        still_open = np.sort(rows[waiting])
+        still_open = np.sort(rows[is_request & ~same_as_next])
         self._open[channel] = self._without_resent(still_open)
         return replies
 
@@ -88,7 +90,8 @@ class Pairing:
         table["mate"][requests] = replies
         table["mate"][replies] = requests
         for name in ("opcode", "nodeid", "pid"):
-            table[name][replies] = table[name][requests]
+            column = table[name]
+            column[replies] = column[requests]
 
     def _without_resent(self, waiting: Rows) -> Rows:
         """Close requests that were sent again after NOTIFY_RESEND: only the copy, with bit 63, can be answered now."""
@@ -127,7 +130,7 @@ def states(table: Table, first: Rows) -> Array:
     kind, bits, mate = table["kind"][first], table["bits"][first], table["mate"][first]
     opcode = table["opcode"][first]
     result = np.full(len(first), State.PENDING.value, dtype=np.uint8)
-    result[np.isin(opcode, NEVER_ANSWERED + SELDOM_ANSWERED)] = State.NO_REPLY.value
+    result[_NEEDS_NO_ANSWER.holds(opcode)] = State.NO_REPLY.value
     result[(bits & SUPERSEDED) != 0] = State.LOST.value
     done = (mate >= 0) & (kind == Kind.REQUEST)
     result[done] = State.DONE.value
