@@ -38,7 +38,18 @@ Positions = npt.NDArray[np.int64]
 MIN_BLOCK, MAX_BLOCK = 12, 1 << 30
 MAX_CHANNELS = 1 << 16  # a record's channel is 16 bits wide
 SCAN_BLOCKS = 1 << 18  # blocks a scan takes at once: bounds its memory, and how late a follower is told
+SEARCH_WORDS = 1 << 10  # behind a damaged block, at first; doubled until something is found
 _TAG_WORDS = np.frombuffer(TAGS, dtype="<u4")
+
+_SEARCHED_KINDS = np.array(
+    [
+        pcapng.SECTION_HEADER,
+        pcapng.INTERFACE_DESCRIPTION,
+        pcapng.ENHANCED_PACKET,
+        pcapng.INTERFACE_STATISTICS,
+    ],
+    dtype=np.uint32,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,10 +72,12 @@ class TraceFile:
     mapped: mmap.mmap | bytes = b""  # the same bytes, for what reads single messages
     words: Words = field(default_factory=lambda: np.empty(0, np.uint32))
     scanned: int = 0  # in bytes: everything before is read
-    damaged: bool = False  # what follows `scanned` cannot be a block, however much is appended
+    damaged: bool = False  # something in it was no block: what is at `scanned`, or what was skipped
+    skipped_bytes: int = 0  # how much of it lay between blocks
     finished: bool = False  # the recorder wrote its closing statistics
     _interfaces: array[int] = field(default_factory=lambda: array("i"))  # of this section: channel, -1 when foreign
     _identity: tuple[int, int] | None = None  # device and inode
+    _searched: int = 0  # in words: no block begins before, behind a damaged one
 
     @classmethod
     def open(cls, path: Path) -> TraceFile:
@@ -78,10 +91,13 @@ class TraceFile:
         """Map the file again, at its size of now. TraceFileError when it is another file, or lost what was read."""
         try:
             # Without waiting for a writer: what is opened may be a pipe.
-            with open(os.open(self.path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK), "rb") as file:
-                facts = os.fstat(file.fileno())
+            file = os.open(self.path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+            try:
+                facts = os.fstat(file)
                 if self._is_to_map(facts):
-                    self._map(mmap.mmap(file.fileno(), facts.st_size, access=mmap.ACCESS_READ))
+                    self._map(mmap.mmap(file, facts.st_size, access=mmap.ACCESS_READ))
+            finally:
+                os.close(file)
         except OSError as error:
             raise TraceFileError(f"cannot read {self.path}: {error.strerror}", "give the name of a trace") from error
 
@@ -109,16 +125,19 @@ class TraceFile:
         return len(self.content) - self.scanned
 
     def _check_start(self) -> None:
-        start = self.content[:12].tobytes()
+        start = self.content[:4096].tobytes()
         kind = int.from_bytes(start[:4], "little")
         if len(start) < 12 and pcapng.SECTION_HEADER.to_bytes(4, "little").startswith(start[:4]):
             raise TraceFileError(f"{self.path} ends after {len(start)} bytes: nothing was recorded", "record again")
         if kind != pcapng.SECTION_HEADER:
             raise TraceFileError(f"{self.path} is not a pcapng file", _what_it_is(start))
-        if int.from_bytes(start[8:12], "little") == pcapng.BYTE_ORDER_SWAPPED:
+        order = int.from_bytes(start[8:12], "little")
+        if order == pcapng.BYTE_ORDER_SWAPPED:
             raise TraceFileError(
-                f"{self.path} is a big-endian pcapng file", "rewrite it on its own machine: editcap FILE NEW"
+                f"{self.path} is a big-endian pcapng file", "rewrite it on a little-endian machine: editcap FILE NEW"
             )
+        if order != pcapng.BYTE_ORDER_MAGIC:
+            raise TraceFileError(f"{self.path} is damaged: its section header has no byte order", "record again")
 
     def scan(self) -> Packets:
         """Read the next blocks, at most SCAN_BLOCKS; no packets means that nothing whole is left."""
@@ -140,18 +159,42 @@ class TraceFile:
                 break
             total = words[at + 1]
             following = at + (total >> 2)
-            if total < MIN_BLOCK or total & 3 or total > MAX_BLOCK:
-                self.damaged = True
+            sound = MIN_BLOCK <= total <= MAX_BLOCK and not total & 3
+            if sound and following > end:
                 break
-            if following > end:
+            if sound and words[following - 1] == total:
+                add(at)
+                at = following
+            elif (following := self._behind_damage(at)) < end:
+                self.skipped_bytes += following - at << 2
+                at = following
+            else:
                 break
-            if words[following - 1] != total:
-                self.damaged = True
-                break
-            add(at)
-            at = following
         self.scanned = at << 2
         return np.frombuffer(found, dtype=np.int64) if found else np.empty(0, np.int64)
+
+    def _behind_damage(self, at: int) -> int:
+        """Return where the next certain block begins, in words; the end of the file when there is none."""
+        self.damaged = True
+        words, start, window = self.words, max(at + 1, self._searched), SEARCH_WORDS
+        while start < len(words):
+            piece = words[start : start + window]
+            for candidate in (np.flatnonzero(np.isin(piece, _SEARCHED_KINDS)) + start).tolist():
+                if self._is_block(candidate):
+                    return int(candidate)
+            start, window = start + window, window * 2
+        self._searched = max(at + 1, len(words) - SEARCH_WORDS)  # a block may have been written in part
+        return len(words)
+
+    def _is_block(self, at: int) -> bool:
+        words = self.words.data
+        if at + 4 > len(words):
+            return False
+        total = words[at + 1]
+        end = at + (total >> 2)
+        if not MIN_BLOCK < total <= MAX_BLOCK or total & 3 or end > len(words) or words[end - 1] != total:
+            return False
+        return words[at] != pcapng.SECTION_HEADER or words[at + 2] == pcapng.BYTE_ORDER_MAGIC
 
     def _sort(self, at: Positions) -> Packets:
         """Take out the packets; read everything else in its place, since interfaces come before their packets."""
@@ -242,8 +285,8 @@ def _what_it_is(start: bytes) -> str:
     """Guess what somebody tried to open, and say what to do with it."""
     if start[:4] in (b"\xd4\xc3\xb2\xa1", b"\xa1\xb2\xc3\xd4", b"M<\xb2\xa1", b"\xa1\xb2<M"):
         return "it is an old pcap file: convert it with editcap -F pcapng"
-    if start[:2] == b"\x1f\x8b" or start[:4] == b"\x28\xb5\x2f\xfd":
+    if start.startswith((b"\x1f\x8b", b"\x28\xb5\x2f\xfd", b"\xfd7zXZ\0", b"BZh")):
         return "it is compressed: unpack it first"
-    if start and all(byte in b"\t\n\r" or 32 <= byte < 127 for byte in start):
+    if not any(byte < 32 and byte not in b"\t\n\r\x1b" for byte in start):
         return "it is text: for a log of strace, use fusewire import"
     return "fusewire opens what fusewire record or fusewire import wrote"
