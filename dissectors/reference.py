@@ -194,8 +194,8 @@ def _build_header(fields: tuple[Field, ...], words: Mapping[str, int], context: 
 
 def _build_body(fields: tuple[Field, ...], values: Mapping[str, Value], context: Context, short: bool = False) -> bytes:
     layout = _layout_with(fields, values, context, short)
-    complete = with_derived(layout.fields, values)
     try:
+        complete = with_derived(layout.fields, values)
         built: bytes = body_construct(layout.fields, layout.order).build(complete)
     except (construct.ConstructError, struct_module.error, KeyError, TypeError) as error:
         raise Refused(str(error)) from error
