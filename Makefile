@@ -45,7 +45,7 @@ golden: .venv/.dev-installed ## Write the golden files of the decoders anew; rea
 
 .PHONY: snapshots
 snapshots: .venv/.dev-installed ## Write the pictures the UI tests compare with anew; look at them before you commit
-	@$(PYTEST) tests/tui --snapshot-update $(ARGS)
+	@$(PYTEST) tests/tracer/tui --snapshot-update $(ARGS)
 
 .PHONY: venv
 venv: .venv/.dev-installed ## The virtual environment in .venv, with all that developing needs
