@@ -12,6 +12,7 @@ from tracer.store.pcapng import MAX_OPTION
 CHANNEL_MARK = b"fusewire channel "
 GAP_MARK = b"fusewire gap "
 MAX_NAME = 255  # of an interface name, in bytes
+MAX_DESCRIPTION = 1024
 MAX_TEXT = 4096  # of anything else a bridge says about a channel, in characters
 MAX_NOTES = 100
 

@@ -39,7 +39,7 @@ def section_header(application: str, os: str, comment: str) -> bytes:
     """Encode the block a file begins with."""
     content = struct.pack("<IHHq", BYTE_ORDER_MAGIC, 1, 0, -1)
     content += option(SHB_OS, os.encode()) + option(SHB_USERAPPL, application.encode())
-    content += option(OPT_COMMENT, comment.encode("utf-8", "backslashreplace")) + option(OPT_END, b"")
+    content += option(OPT_COMMENT, comment.encode()) + option(OPT_END, b"")
     return block(SECTION_HEADER, content)
 
 

@@ -12,10 +12,11 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from types import TracebackType
 
+from dissectors.text import escape
 from tracer.errors import TraceFileError
 from tracer.records import ChannelInfo, Gap, RawRecord
 from tracer.store import pcapng
-from tracer.store.metadata import MAX_NAME, channel_comment, gap_comment
+from tracer.store.metadata import MAX_DESCRIPTION, MAX_NAME, channel_comment, gap_comment
 from tracer.store.prefix import (
     LINKTYPE_UPPER_PDU,
     OVERHEAD,
@@ -56,25 +57,17 @@ class TraceWriter:
         self._size = 0
         uname = os.uname()
         comment = f"fusewire trace; command: {command}" if command else "fusewire trace"
-        self._write([pcapng.section_header("fusewire", f"{uname.sysname} {uname.release}", comment)])
+        system = f"{uname.sysname} {uname.release}"
+        self._write([pcapng.section_header("fusewire", system, _printable(comment, pcapng.MAX_OPTION).decode())])
 
     def channel(self, info: ChannelInfo) -> int:
         """Write an interface description; return the channel's number."""
         number = len(self._channel_records)
         if number > 0xFFFF:
             raise TraceFileError("more than 65536 channels in one trace", "record fewer mounts at once")
-        name = info.name.encode("utf-8", "surrogateescape")[:MAX_NAME]
         description = " ".join(part for part in (info.fstype, info.server_command) if part)
-        self._write(
-            [
-                pcapng.interface(
-                    LINKTYPE_UPPER_PDU,
-                    name,
-                    description.encode("utf-8", "backslashreplace")[:1024],
-                    channel_comment(info),
-                )
-            ]
-        )
+        words = _printable(info.name, MAX_NAME), _printable(description, MAX_DESCRIPTION)
+        self._write([pcapng.interface(LINKTYPE_UPPER_PDU, *words, channel_comment(info))])
         self._channel_records.append(0)
         self._channel_dropped.append(0)
         return number
@@ -172,6 +165,12 @@ def _make_way(path: Path) -> None:
     with contextlib.suppress(OSError):  # not there, or not ours to remove: then it is emptied
         if stat.S_ISREG(path.lstat().st_mode):
             path.unlink()
+
+
+def _printable(text: str, limit: int) -> bytes:
+    """Return what other programs may print: no control characters, valid UTF-8, at most `limit` bytes of it."""
+    kept = text.encode("utf-8", "surrogateescape")[:limit]
+    return escape(kept, limit).encode()[:limit].decode("utf-8", "ignore").encode()
 
 
 def _packed(batch: Iterable[RawRecord]) -> list[bytes]:
