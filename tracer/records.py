@@ -64,7 +64,8 @@ class RawRecord(NamedTuple):
     result: int = 0  # negative errno of the server's write, when the kernel refused it
 
 
-class Gap(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Gap:
     """Records that are known to be lost."""
 
     t_ns: int
