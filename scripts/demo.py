@@ -21,6 +21,7 @@ from examples.demo import mounts, possible
 ROOT = Path(__file__).resolve().parent.parent
 FUSEWIRE = Path(".venv/bin/fusewire")
 TRACE = Path("traces/demo.pcapng")
+SAMPLE = Path("docs/samples/fuseblk-sync.pcapng")  # this demo, recorded on Linux 6.18
 SYNCFS_SECONDS = "0.2"  # the server takes this long to answer, so that the timeline has something to show
 STEP_TIMEOUT_S = 30
 
@@ -106,9 +107,16 @@ def record() -> None:
             work(mount_point)
 
 
-def offer_ui() -> None:
+def show(trace: Path) -> None:
+    """Show a trace as lines, and its report on sync."""
+    run_fusewire("show", os.fspath(trace))
+    say("\nDid sync reach the server?\n")
+    run_fusewire("sync", os.fspath(trace))
+
+
+def offer_ui(trace: Path) -> None:
     """Ask whether to open the terminal UI; only a person at a terminal is asked."""
-    command = ["open", os.fspath(TRACE)]
+    command = ["open", os.fspath(trace)]
     if not (sys.stdin.isatty() and sys.stdout.isatty()):
         say(f"See it in the terminal UI: {FUSEWIRE} {shlex.join(command)}")
     elif input("Open it in the terminal UI? [Y/n] ").strip().lower() in ("", "y", "yes"):
@@ -119,20 +127,21 @@ def main() -> int:
     """Run the demo; exit status 2 when this machine cannot mount or a step fails."""
     os.chdir(ROOT)
     if (reason := possible.why_not_root() or possible.why_no_fuse()) is not None:
-        print(f"demo: {reason}", file=sys.stderr)
+        print(f"demo: {reason}\nA recording to look at: {FUSEWIRE} open {SAMPLE}", file=sys.stderr)
         return 2
     try:
         say("\nRecord: a FUSE server at work, its reads and writes of /dev/fuse overheard\n")
         record()
         say("\nThe timeline: one line an exchange\n")
-        run_fusewire("show", os.fspath(TRACE))
-        say("\nDid sync reach the server?\n")
-        run_fusewire("sync", os.fspath(TRACE))
+        show(TRACE)
+        if possible.why_no_syncfs() is not None:
+            say("\nThe same on Linux 6.18, from a recording: there the kernel passes sync on to the server\n")
+            show(SAMPLE)
     except (DemoError, mounts.MountError) as failure:
         print(f"demo: {failure}", file=sys.stderr)
         return 2
     say("")
-    offer_ui()
+    offer_ui(TRACE)
     return 0
 
 
