@@ -1,0 +1,1 @@
+"""The terminal UI: everything that imports textual."""

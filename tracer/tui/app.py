@@ -1,0 +1,60 @@
+"""The application: the theme, the screen, the command palette, and the way in for the command line."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from functools import partial
+from typing import ClassVar
+
+from textual.app import App, SystemCommand
+from textual.binding import BindingType
+from textual.screen import Screen
+
+from tracer.trace.trace import Trace
+from tracer.tui.commands import COMMANDS
+from tracer.tui.filtering import choice_of
+from tracer.tui.main_screen import MainScreen
+from tracer.tui.theme import DARK
+
+
+class FusewireApp(App[None]):
+    """A trace on the screen."""
+
+    TITLE = "fusewire"
+    CSS_PATH = "app.tcss"
+    BINDINGS: ClassVar[list[BindingType]] = []
+
+    def __init__(self, trace: Trace, *, follow: bool = False, filter_text: str = "") -> None:
+        super().__init__()
+        self.register_theme(DARK)
+        self.theme = DARK.name
+        self.main = MainScreen(trace, follow=follow, filter_text=filter_text)
+
+    def get_default_screen(self) -> Screen[None]:
+        """Begin with the main screen."""
+        return self.main
+
+    def get_system_commands(self, screen: Screen[object]) -> Iterable[SystemCommand]:
+        """Offer every command of the main screen in the palette."""
+        if screen is not self.main:
+            return
+        for command in COMMANDS:
+            yield SystemCommand(command.title, command.help, partial(self._run_command, command.action))
+
+    async def _run_command(self, action: str) -> None:
+        await self.main.run_action(action)
+
+
+def run(
+    trace: Trace, *, follow: bool = False, filter_text: str = "", on_quit: Callable[[], None] | None = None
+) -> None:
+    """Show a trace until the user leaves. With `follow` its file is watched as it grows.
+
+    Raises FilterError when `filter_text` cannot be understood. `on_quit` is called once the screen is given back.
+    """
+    choice_of(filter_text)
+    try:
+        FusewireApp(trace, follow=follow, filter_text=filter_text).run()
+    finally:
+        if on_quit is not None:
+            on_quit()

@@ -1,0 +1,245 @@
+"""The one thread that lets a trace grow and does what takes a whole trace: the screen only ever asks and is told."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import numpy as np
+from textual.message import Message
+
+from tracer.errors import TracerError
+from tracer.trace.columns import Array, Rows
+from tracer.trace.pairing import State
+from tracer.trace.trace import Trace
+from tracer.tui.density import Window
+from tracer.tui.listing import Listing
+from tracer.tui.messages import Grown, ListingReady, NamesKnown, PictureReady, Progress, SourceFailed
+from tracer.tui.timeline_model import TimelineModel
+from tracer.tui.turns import Turns
+
+POLL_S = 0.25  # how often a growing file is looked at
+FEED_RECORDS = 1 << 18
+MASK_EXCHANGES = 1 << 15  # filtered at a time: the screen waits for its turn no longer than this takes
+SHOWN_PROGRESS = 1 << 18  # exchanges from which on progress is worth showing
+
+Job = Iterator[None]
+
+
+class Matcher(Protocol):
+    """A compiled filter."""
+
+    def mask(self, trace: Trace, numbers: Rows) -> Array:
+        """Tell of each exchange whether it matches."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """A filter with the text it was made from."""
+
+    text: str
+    matcher: Matcher
+
+
+@dataclass(slots=True)
+class _Wanted:
+    """What the screen asked for last."""
+
+    window: Window | None = None
+    columns: int = 0
+    choice: Choice | None = None
+    follow: bool = False
+
+
+@dataclass(slots=True)
+class TraceThread:
+    """Owns all changes to a trace. `post` must be safe to call from this thread."""
+
+    trace: Trace
+    turns: Turns
+    post: Callable[[Message], object]
+    wanted: _Wanted = field(default_factory=_Wanted)
+    model: TimelineModel = field(init=False)
+    upto: int = 0
+    _jobs: dict[str, Job] = field(default_factory=dict)
+    _asked: dict[str, Callable[[], Job]] = field(default_factory=dict)
+    _wake: threading.Condition = field(default_factory=threading.Condition)
+    _is_idle: bool = False
+    _stopped: bool = False
+    _has_told: bool = False
+    _matching: list[Rows] = field(default_factory=list)  # the exchanges a filter lets through, in pieces
+    _open: list[Rows] = field(default_factory=list)  # those that were pending when it judged them
+    _filtered_upto: int = 0
+
+    def __post_init__(self) -> None:
+        self.model = TimelineModel(self.trace)
+
+    # ---- asked by the screen, from its own thread ------------------------------------------------------------------
+
+    def follow(self, on: bool) -> None:
+        """Look at the file again and again, or no longer."""
+        self.wanted.follow = on
+        self._ask("wake", lambda: iter(()))
+
+    def paint(self, window: Window | None, columns: int) -> None:
+        """Count the timeline for a window, None for the whole time; PictureReady answers."""
+        self.wanted.window, self.wanted.columns = window, columns
+        self._ask("paint", self._paint)
+
+    def show(self, choice: Choice | None) -> None:
+        """Find what a filter lets through; ListingReady answers. A newer filter ends the search for an older one."""
+        self.wanted.choice = choice
+        self._ask("filter", self._filter_anew)
+
+    def compute(self, name: str, work: Callable[[Trace], Message]) -> None:
+        """Run `work` and post what it returns."""
+        self._ask(name, lambda: self._compute(work))
+
+    def stop(self) -> None:
+        """End the thread soon."""
+        with self._wake:
+            self._stopped = True
+            self._wake.notify_all()
+
+    def wait_idle(self, timeout_s: float) -> bool:
+        """Wait until nothing is left to do; False when that takes too long."""
+        with self._wake:
+            return self._wake.wait_for(lambda: self._is_idle and not self._asked, timeout_s)
+
+    def _ask(self, name: str, make: Callable[[], Job]) -> None:
+        with self._wake:
+            self._asked[name] = make
+            self._wake.notify_all()
+
+    # ---- the thread ------------------------------------------------------------------------------------------------
+
+    def run(self) -> None:
+        """Work until stopped: jobs take turns, a piece each, so that none makes another wait for long."""
+        self._jobs["grow"] = self._grow()
+        due = 0.0
+        while not self._stopped:
+            self._take_orders(due)
+            if self.wanted.follow and "grow" not in self._jobs and time.monotonic() >= due:
+                self._jobs["grow"] = self._grow()
+            for name, job in list(self._jobs.items()):
+                if next(job, self) is self and self._jobs.get(name) is job:
+                    del self._jobs[name]
+                    due = time.monotonic() + POLL_S if name == "grow" else due
+
+    def _take_orders(self, due: float) -> None:
+        """Turn what was asked into jobs; wait for something to do when there is nothing."""
+        with self._wake:
+            if not self._asked and not self._jobs:
+                self._is_idle = True
+                self._wake.notify_all()
+                timeout = max(0.0, due - time.monotonic()) if self.wanted.follow else None
+                self._wake.wait_for(lambda: self._asked or self._stopped, timeout)
+                self._is_idle = False
+            for name, make in self._asked.items():
+                self._jobs[name] = make()
+            self._asked.clear()
+
+    def _grow(self) -> Job:
+        """Take in what was appended, count it, extend the listing, then tell."""
+        try:
+            with self.turns.mine():
+                self.trace.refresh()
+                if self._has_told:
+                    self.trace.advance_state()
+        except TracerError as error:
+            self.wanted.follow = False
+            self.post(SourceFailed(error))
+        if not self._has_told:
+            self._read_names()
+        records = self.trace.records
+        has_grown = self.model.fed < records.count
+        while self.model.fed < records.count:
+            self.model.feed(FEED_RECORDS)
+            self._tell_progress("counting", self.model.fed, records.count)
+            yield
+        if has_grown or not self._has_told:
+            self._has_told = True
+            self.upto = self.trace.exchange_count
+            if "filter" not in self._jobs:  # or it comes to the new ones by itself
+                yield from self._filter()
+            self.post(Grown(self.upto, self._submount_cells()))
+        if has_grown or (self.wanted.follow and self.model.has_pending):
+            yield from self._paint()
+
+    def _submount_cells(self) -> int:
+        many = len(self.trace.channels) > 1
+        submounts = self.trace.submounts
+        return max((len(f"{channel}/{nodeid}" if many else str(nodeid)) for channel, nodeid in submounts), default=0)
+
+    def _read_names(self) -> None:
+        """Follow the names of the whole trace; the screen shows rows without them for as long as that takes."""
+        self.upto = self.trace.exchange_count
+        self.post(ListingReady(Listing(self.upto)))
+        self.post(Progress("reading names", 0, 0))
+        self.trace.advance_state()  # not in turns: until NamesKnown, nobody else asks for names
+        self.post(NamesKnown())
+        self.post(Progress("", 0, 0))
+
+    def _paint(self) -> Job:
+        if self.wanted.columns > 0:
+            now_ns = time.time_ns() if self.wanted.follow else 0
+            self.post(PictureReady(self.model.picture(self.wanted.window, self.wanted.columns, now_ns)))
+        yield
+
+    def _compute(self, work: Callable[[Trace], Message]) -> Job:
+        self.post(work(self.trace))
+        yield
+
+    # ---- the listing -----------------------------------------------------------------------------------------------
+
+    def _filter_anew(self) -> Job:
+        self._matching, self._open, self._filtered_upto = [], [], 0
+        yield from self._filter()
+
+    def _filter(self) -> Job:
+        """Bring the listing up to date: exchanges that are new, and those that were answered since."""
+        choice = self.wanted.choice
+        if choice is None:
+            self.post(ListingReady(Listing(self.upto)))
+            return
+        self._judge_again(choice)
+        while self._filtered_upto < self.upto:
+            numbers = np.arange(
+                self._filtered_upto, min(self.upto, self._filtered_upto + MASK_EXCHANGES), dtype=np.int64
+            )
+            self._matching.append(numbers[self._mask(choice, numbers)])
+            self._open.append(numbers[self.trace.states(numbers) == State.PENDING.value])
+            self._filtered_upto += len(numbers)
+            self._tell_progress("filtering", self._filtered_upto, self.upto)
+            yield
+            if self.wanted.choice is not choice:
+                return
+        self.post(ListingReady(Listing(self.upto, _joined(self._matching), choice.text)))
+
+    def _judge_again(self, choice: Choice) -> None:
+        """Ask the filter again about exchanges that were pending: an answer can change what it says."""
+        pending = _joined(self._open)
+        answered = self.trace.states(pending) != State.PENDING.value
+        numbers, self._open[:] = pending[answered], [pending[~answered]]
+        if len(numbers):
+            kept = np.setdiff1d(_joined(self._matching), numbers, assume_unique=True)
+            self._matching[:] = [np.union1d(kept, numbers[self._mask(choice, numbers)])]
+
+    def _mask(self, choice: Choice, numbers: Rows) -> Array:
+        with self.turns.mine():
+            return choice.matcher.mask(self.trace, numbers)
+
+    def _tell_progress(self, what: str, done: int, total: int) -> None:
+        if total >= SHOWN_PROGRESS or not what:
+            self.post(Progress(what if done < total else "", done, total))
+
+
+def _joined(pieces: list[Rows]) -> Rows:
+    """Join pieces into one, in the list too, so that the next call costs nothing."""
+    if len(pieces) != 1:
+        pieces[:] = [np.concatenate(pieces) if pieces else np.empty(0, np.int64)]
+    return pieces[0]
