@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import struct
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-from tracer.records import ChannelInfo, Direction, RawRecord
-from tracer.store.writer import TraceWriter
+SAMPLE = Path(__file__).parent.parent / "docs/samples/fuseblk-sync.pcapng"
 
 # Run main as the console script does, then tell on stderr's last line what was loaded on the way.
 PROGRAM = """
@@ -35,23 +33,6 @@ def loaded_by(*words: str) -> set[str]:
     return set(ended.stderr.splitlines()[-1].split())
 
 
-@pytest.fixture
-def trace(tmp_path: Path) -> Path:
-    """A trace of one exchange: SYNCFS to the root, answered."""
-    request = struct.pack("<IIQQIIIHHQ", 48, 50, 4, 1, 0, 0, 812, 0, 0, 0)
-    reply = struct.pack("<IiQ", 16, 0, 4)
-    path = tmp_path / "sync.pcapng"
-    with TraceWriter(path) as writer:
-        channel = writer.channel(ChannelInfo("test", minor=45))
-        writer.records(
-            [
-                RawRecord(1_000, channel, Direction.TO_SERVER, request, len(request)),
-                RawRecord(2_000, channel, Direction.TO_KERNEL, reply, len(reply)),
-            ]
-        )
-    return path
-
-
 def test_help_loads_neither_numpy_nor_the_ui_nor_scapy() -> None:
     assert not loaded_by("--help") & {"numpy", "lark", "construct", "textual", "rich", "scapy"}
 
@@ -62,5 +43,5 @@ def test_help_of_a_command_loads_neither_the_ui_nor_scapy(command: str) -> None:
 
 
 @pytest.mark.parametrize("command", ["show", "sync"])
-def test_reading_a_trace_loads_neither_the_ui_nor_scapy_nor_the_reference_parser(command: str, trace: Path) -> None:
-    assert not loaded_by(command, str(trace)) & {"textual", "rich", "scapy", "construct"}
+def test_reading_a_trace_loads_neither_the_ui_nor_scapy_nor_the_reference_parser(command: str) -> None:
+    assert not loaded_by(command, str(SAMPLE)) & {"textual", "rich", "scapy", "construct"}
