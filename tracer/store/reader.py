@@ -20,6 +20,7 @@ import numpy.typing as npt
 from tracer.errors import TraceFileError
 from tracer.records import ChannelInfo, Gap
 from tracer.store import pcapng
+from tracer.store.blocks import MAX_BLOCK, MIN_BLOCK, Positions, Words, heads, packets_from
 from tracer.store.metadata import read_channel, read_gap
 from tracer.store.prefix import (
     FUSE_AT,
@@ -32,12 +33,12 @@ from tracer.store.prefix import (
     TAGS_AT,
 )
 
-Words = npt.NDArray[np.uint32]
-Positions = npt.NDArray[np.int64]
-
-MIN_BLOCK, MAX_BLOCK = 12, 1 << 30
 MAX_CHANNELS = 1 << 16  # a record's channel is 16 bits wide
 SCAN_BLOCKS = 1 << 18  # blocks a scan takes at once: bounds its memory, and how late a follower is told
+STEPS = 64  # blocks followed one by one before packets are searched for again
+# In words, of a block on average. A search reads all content; where it is long, following the lengths reads less.
+LONGEST_SEARCHED = 512
+KIND, LENGTH, INTERFACE, CAPTURED = 0, 1, 2, 5  # words of an enhanced packet block
 SEARCH_WORDS = 1 << 10  # behind a damaged block, at first; doubled until something is found
 _TAG_WORDS = np.frombuffer(TAGS, dtype="<u4")
 
@@ -54,10 +55,26 @@ _SEARCHED_KINDS = np.array(
 
 @dataclass(frozen=True, slots=True)
 class Packets:
-    """Packets found by one scan. `at` is where each block begins, in 32-bit words; `channel` its channel's number."""
+    """Packets found by one scan. `at` is where each block begins, in 32-bit words; `channel` its channel's number.
+
+    `heads` holds the first words of each block, a row a packet (`store.blocks.heads`).
+    """
 
     at: Positions
     channel: npt.NDArray[np.uint16]
+    heads: Words
+
+
+def joined(pieces: list[Packets]) -> Packets:
+    """Return the packets of all pieces as one."""
+    kept = [piece for piece in pieces if len(piece.at)] or pieces[:1]
+    if len(kept) == 1:
+        return kept[0]
+    return Packets(
+        np.concatenate([piece.at for piece in kept]),
+        np.concatenate([piece.channel for piece in kept]),
+        np.concatenate([piece.heads for piece in kept]),
+    )
 
 
 @dataclass(slots=True)
@@ -76,6 +93,7 @@ class TraceFile:
     skipped_bytes: int = 0  # how much of it lay between blocks
     finished: bool = False  # the recorder wrote its closing statistics
     _interfaces: array[int] = field(default_factory=lambda: array("i"))  # of this section: channel, -1 when foreign
+    _block_words: int = 0  # length of a block, on average of the last ones
     _identity: tuple[int, int] | None = None  # device and inode
     _searched: int = 0  # in words: no block begins before, behind a damaged one
 
@@ -143,18 +161,41 @@ class TraceFile:
         """Read the next blocks, at most SCAN_BLOCKS; no packets means that nothing whole is left."""
         while True:
             at = self._walk()
-            if not len(at):
-                return Packets(at, np.empty(0, np.uint16))
             packets = self._sort(at)
-            if len(packets.at):
+            if len(packets.at) or not len(at):
                 return packets
 
     def _walk(self) -> Positions:
         """Find where blocks begin, from `scanned` on, believing only those whose two lengths agree."""
+        found: list[Positions] = []
+        at, left = self.scanned >> 2, SCAN_BLOCKS
+        while left > 0:
+            run, following = self._run(at, left)
+            if len(run):
+                self._block_words = (following - at) // len(run)
+            found.append(run)
+            left -= len(run)
+            at, is_end = following, not len(run)
+            if is_end:
+                break
+        self.scanned = at << 2
+        return np.concatenate(found)
+
+    def _run(self, at: int, limit: int) -> tuple[Positions, int]:
+        """Return where some blocks from word `at` on begin, and where the last ends; none at the end of the file."""
+        if self._block_words <= LONGEST_SEARCHED:
+            run = packets_from(self.words, at, limit)
+            if len(run):
+                last = int(run[-1])
+                return run, last + (int(self.words[last + 1]) >> 2)
+        return self._follow(at, min(limit, STEPS))
+
+    def _follow(self, at: int, limit: int) -> tuple[Positions, int]:
+        """Go from block to block by their lengths, past damage."""
         words = self.words.data
         found = array("q")
-        add, at, end = found.append, self.scanned >> 2, len(words)
-        for _ in range(SCAN_BLOCKS):
+        end = len(words)
+        for _ in range(limit):
             if at + 3 > end:
                 break
             total = words[at + 1]
@@ -163,15 +204,14 @@ class TraceFile:
             if sound and following > end:
                 break
             if sound and words[following - 1] == total:
-                add(at)
+                found.append(at)
                 at = following
             elif (following := self._behind_damage(at)) < end:
                 self.skipped_bytes += following - at << 2
                 at = following
             else:
                 break
-        self.scanned = at << 2
-        return np.frombuffer(found, dtype=np.int64) if found else np.empty(0, np.int64)
+        return np.frombuffer(found, dtype=np.int64) if found else np.empty(0, np.int64), at
 
     def _behind_damage(self, at: int) -> int:
         """Return where the next certain block begins, in words; the end of the file when there is none."""
@@ -198,41 +238,35 @@ class TraceFile:
 
     def _sort(self, at: Positions) -> Packets:
         """Take out the packets; read everything else in its place, since interfaces come before their packets."""
-        kinds = self.words[at]
-        others = np.flatnonzero(kinds != pcapng.ENHANCED_PACKET)
+        rows = heads(self.words, at)
+        others = np.flatnonzero(rows[:, KIND] != pcapng.ENHANCED_PACKET)
         pieces: list[Packets] = []
         start = 0
         for index in others.tolist():
-            pieces.append(self._packets(at[start:index]))
-            self._other(int(kinds[index]), int(at[index]))
+            if start < index:
+                pieces.append(self._packets(at[start:index], rows[start:index]))
+            self._other(int(rows[index, KIND]), int(at[index]))
             start = index + 1
-        pieces.append(self._packets(at[start:]))
-        kept = [piece for piece in pieces if len(piece.at)]
-        if len(kept) == 1:
-            return kept[0]
-        if not kept:
-            return Packets(np.empty(0, np.int64), np.empty(0, np.uint16))
-        return Packets(np.concatenate([piece.at for piece in kept]), np.concatenate([piece.channel for piece in kept]))
+        pieces.append(self._packets(at[start:], rows[start:]))
+        return joined(pieces)
 
-    def _packets(self, at: Positions) -> Packets:
+    def _packets(self, at: Positions, rows: Words) -> Packets:
         """Check that packets are ours: their interface, their tags, a prefix we know, lengths that fit their block."""
-        if not len(at):
-            return Packets(at, np.empty(0, np.uint16))
-        words, found = self.words, len(at)
-        at = at[words[at + 1] >= FUSE_AT + 4]  # before anything further in is read: the file may end there
-        length, number, kept = words[at + 1], words[at + 2], words[at + 5]
-        # 28 bytes of header and 4 of trailer around the packet.
-        ours = (number < len(self._interfaces)) & (kept >= OVERHEAD) & (kept <= length - 32)
-        for offset, word in enumerate(_TAG_WORDS):
-            ours &= words[at + (TAGS_AT // 4 + offset)] == word
-        at, number = at[ours], number[ours]
-        channels = np.frombuffer(self._interfaces, dtype=np.int32)[number] if len(at) else np.empty(0, np.int32)
-        if len(at) and int(channels.min()) < 0:
-            at, channels = at[channels >= 0], channels[channels >= 0]
-        self.foreign_packets += found - len(at)
+        length, number, kept = rows[:, LENGTH], rows[:, INTERFACE], rows[:, CAPTURED]
+        # 28 bytes of header and 4 of trailer around the packet. What a shorter block reads is of the next one.
+        ours = (number < len(self._interfaces)) & (kept >= OVERHEAD) & (length >= FUSE_AT + 4) & (kept <= length - 32)
+        for offset, word in enumerate(_TAG_WORDS, TAGS_AT // 4):
+            ours &= rows[:, offset] == word
+        channels = np.full(len(at), -1, np.int32)
+        if ours.any():
+            channels[ours] = np.frombuffer(self._interfaces, dtype=np.int32)[number[ours]]
+        ours = channels >= 0
+        if not ours.all():
+            self.foreign_packets += len(at) - int(ours.sum())
+            at, rows, channels = at[ours], rows[ours], channels[ours]
         if len(at):
-            self._check_versions(words[at + (PREFIX_AT >> 2)])
-        return Packets(at, channels.astype(np.uint16))
+            self._check_versions(rows[:, PREFIX_AT // 4])
+        return Packets(at, channels.astype(np.uint16), rows)
 
     def _check_versions(self, first_words: Words) -> None:
         newest = int((first_words & 0xFF).max())

@@ -6,8 +6,9 @@ import numpy as np
 
 from dissectors.opcodes import OPS
 from tracer.records import Direction, RecordFlag
+from tracer.store.blocks import Words
 from tracer.store.prefix import FUSE_AT, OVERHEAD, PREFIX_AT
-from tracer.store.reader import Packets, TraceFile, Words
+from tracer.store.reader import Packets, TraceFile
 from tracer.trace.columns import BIG_ENDIAN, UNPAIRABLE, Array, Kind, Rows, Table
 
 # Word offsets from the start of a packet block: of the prefix (store.prefix), of fuse_in_header and fuse_out_header.
