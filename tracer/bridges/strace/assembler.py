@@ -20,6 +20,10 @@ NO_BYTES: Final = "strace kept not one byte of a message (-s 0)"
 SPLICED_AWAY: Final = "messages were spliced through a pipe that strace was not told to show (-P hides it)"
 OF_ONE_LINE: Final = frozenset({DAMAGED, TOO_LONG, ENDS_IN_LINE})
 
+# As plain numbers: arithmetic on enum members costs a microsecond each.
+TIME_UNKNOWN: Final = int(RecordFlag.TIME_UNKNOWN)
+SPLICED: Final = int(RecordFlag.SPLICED)
+
 INITS: Final = frozenset(
     number.to_bytes(4, order)
     for number in (framing.OPCODE_INIT, framing.OPCODE_CUSE_INIT)
@@ -76,7 +80,7 @@ class Assembler:
         if self._clock.kind is ClockKind.NONE:
             self._ticks += 1
             t_ns = self._ticks
-        return Draft(t_ns, stream, line.tid, direction, data, wire_len, RecordFlag.TIME_UNKNOWN)
+        return Draft(t_ns, stream, line.tid, direction, data, wire_len, TIME_UNKNOWN)
 
     def time_request(self, draft: Draft, line: Line, took_ns: int) -> None:
         """Date a request when it arrived: when the read that took it returned, not when it began to wait."""
@@ -128,7 +132,7 @@ class Assembler:
     def append(self, draft: Draft) -> None:
         """Turn a draft into a record, or into a loss when none of its bytes are known."""
         if not draft.data:
-            reason = SPLICED_AWAY if draft.flags & RecordFlag.SPLICED else NO_BYTES
+            reason = SPLICED_AWAY if draft.flags & SPLICED else NO_BYTES
             self.lose(draft.t_ns, draft.stream, reason)
             return
         if draft.direction is Direction.TO_SERVER:

@@ -175,7 +175,7 @@ class ChannelBook:
             best = Connection(stream.fd, stream.tid, stream.role, server_pid=stream.server_pid)
             self.connections.append(best)
         elif len(self.connections) > 1:
-            stream.flags |= RecordFlag.CHANNEL_GUESSED
+            stream.flags |= int(RecordFlag.CHANNEL_GUESSED)
         return best
 
     @staticmethod

@@ -106,7 +106,7 @@ def _any_buffer(line: bytes, at: int) -> tuple[bytes, int] | None:
         buffers = iovecs(line, at)
         if buffers is None:
             return None
-        data, _, end, is_cut = buffers
+        data, _, end, is_cut, _ = buffers
         tail = _ARRAY_TAIL(line, end)
     if tail is None:
         return None

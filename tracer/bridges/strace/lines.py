@@ -31,6 +31,8 @@ _PREFIX: Final = re.compile(
 _CALL: Final = re.compile(rb"([a-z_][a-z0-9_]{0,40})\(").match
 _RESUMED: Final = re.compile(rb"<\.\.\. ([a-z_0-9?]{0,40}) ?resumed> ?").match
 _OPEN_END: Final = re.compile(rb" *<(unfinished|detached) \.\.\.>(?:\) *= \?.*)?\s*$").search
+# The end of a read or write: a buffer, then the result.
+_REMAINDER: Final = re.compile(rb"(?:\"|\[\{|0x[0-9a-f]+, ).*\) += (?:-?\d|\?)").match
 _COLOR: Final = re.compile(rb"\x1b\[[0-9;]*m")
 # Where a line that was cut in the middle is followed by another one without a line break. Only forms with a pid and
 # a stamp are looked for: anything shorter is found inside data too.
@@ -153,8 +155,20 @@ class LineReader:
             if line.startswith(b"+++ ", rest):
                 self._unfinished.pop(tid, None)
             return Line(Kind.OTHER, tid, stamp_ns, -1, b"", line[rest:])
+        if self._unfinished and _REMAINDER(line):
+            return self._continue(line)
         kind = Kind.OTHER if line.startswith(b"strace: ") else Kind.FOREIGN
         return Line(kind, tid, -1, -1, b"", line)
+
+    def _continue(self, remainder: bytes) -> Line:
+        """Join a call whose end stands on a line of its own, without pid and stamp.
+
+        With `-e status=` strace 6.1 gathers each thread's line, but when another thread exits it still breaks off the one
+        it printed last; the end of that one then comes bare.
+        """
+        tid = next(reversed(self._unfinished))
+        begun = self._unfinished.pop(tid)
+        return begun._replace(kind=Kind.CALL, text=begun.text + remainder)
 
     def drain(self) -> list[Line]:
         """Return the calls that began and never ended, as OPEN lines, in the order they began."""

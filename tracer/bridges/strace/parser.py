@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable
 from typing import Final
 
 from tracer.bridges import framing
-from tracer.bridges.strace.assembler import DAMAGED, ENDS_IN_LINE, INITS, Assembler, Loss, is_message
+from tracer.bridges.strace.assembler import DAMAGED, ENDS_IN_LINE, INITS, SPLICED, Assembler, Loss, is_message
 from tracer.bridges.strace.channels import ChannelBook, Key, Stream
 from tracer.bridges.strace.context import NAMES as CONTEXT_CALLS
 from tracer.bridges.strace.context import LogContext
@@ -179,6 +179,8 @@ class LogParser:
             self._glue_depth += 1
             self._read_line(rest[at:])
             self._glue_depth -= 1
+        elif _MOVES(rest) and any(word in rest for word in _DEVICE_WORDS):
+            self._lose_line(-1, None)
 
     def _foreign(self, line: bytes) -> bytes:
         at = glued(line, 0)
@@ -226,7 +228,7 @@ class LogParser:
         """Take what went through the device; False when the line contradicts itself."""
         is_read = line.name in READS
         if is_read and (transfer.returned or 0) <= 0:
-            return True  # nothing was read
+            return transfer.returned is not None or not transfer.data  # nothing was read, or its length is lost
         if not is_read and transfer.returned is None and transfer.errno:
             return True  # interrupted before it wrote; the kernel starts it again
         if not self._is_consistent(transfer, stream):
@@ -238,9 +240,9 @@ class LogParser:
         if is_read:
             self._out.time_request(draft, line, transfer.took_ns)
         if transfer.is_injected:
-            draft.flags |= RecordFlag.INJECTED
+            draft.flags |= int(RecordFlag.INJECTED)
         if transfer.errno:
-            draft.flags |= RecordFlag.REJECTED
+            draft.flags |= int(RecordFlag.REJECTED)
             draft.result = -transfer.errno
         self._out.hold(draft)
         return True
@@ -250,7 +252,8 @@ class LogParser:
             return False
         # The digits of the result may be cut too; then only the message's own length can confirm them.
         return not self._is_last_line_cut or (
-            transfer.returned == transfer.length == int.from_bytes(transfer.data[:4], stream.order)
+            transfer.returned in (None, transfer.length)
+            and transfer.length == int.from_bytes(transfer.data[:4], stream.order)
         )
 
     # -- logs without -y -------------------------------------------------------------------------------------------
@@ -334,10 +337,15 @@ class LogParser:
     def _splice_reply(self, line: Line, stream: Stream, key: PipeKey, splice: Splice) -> None:
         self._answered(line.tid)
         length = splice.length if splice.errno else splice.returned or 0
-        draft = self._out.draft(line, stream, TO_KERNEL, self._splices.to_device(key, length), length)
-        draft.flags |= RecordFlag.SPLICED
+        data = self._splices.to_device(key, length)
+        if len(data) >= framing.OUT_HEADER_SIZE and not splice.errno:
+            # vmsplice lends the page: libfuse corrects the length in the header when the file gave less than was
+            # asked for, after strace has printed it. The kernel takes no reply whose header is wrong (fuse_dev_do_write).
+            data = length.to_bytes(4, stream.order) + data[4:]
+        draft = self._out.draft(line, stream, TO_KERNEL, data, length)
+        draft.flags |= SPLICED
         if splice.errno:
-            draft.flags |= RecordFlag.REJECTED
+            draft.flags |= int(RecordFlag.REJECTED)
             draft.result = -splice.errno
         self._out.append(draft)
 
@@ -358,7 +366,7 @@ class LogParser:
         key = (b"%d" % line.tid, printed)
         stream = self._book.by_key.get(key)
         if stream is None:
-            flags = RecordFlag.CHANNEL_GUESSED if descriptor.role is Role.UNNAMED else RecordFlag.NONE
+            flags = int(RecordFlag.CHANNEL_GUESSED) if descriptor.role is Role.UNNAMED else 0
             stream = self._book.open(key, line.tid, descriptor.number, descriptor.role, flags)
         return stream
 

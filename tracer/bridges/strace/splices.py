@@ -56,7 +56,7 @@ class SpliceTracker:
         """A request went into the pipe; return the one before it, if its bytes never all left."""
         pipe = self._pipe(key)
         before = pipe.request
-        request.flags |= RecordFlag.SPLICED
+        request.flags |= int(RecordFlag.SPLICED)
         pipe.request, pipe.drained = request, 0
         pipe.queued.clear()
         self.waiting[request.tid] = key

@@ -21,7 +21,7 @@ _RESULT: Final = (
     rb"(?: <(\d{1,8}\.\d{1,9})>)?"
 )
 _TAIL: Final = re.compile(rb"((?:, [^,)\"{}]{1,80}){0,4})" + _RESULT + rb"[ \r\n]*").match
-_OPEN_TAIL: Final = re.compile(rb"(?:, [^,)\"{}]{1,80}){1,4}\)?").match
+_OPEN_TAIL: Final = re.compile(rb"(?:, [^,)\"{}\s]{1,80}){1,4}\)?").match
 _SPLICE: Final = re.compile(
     FD + rb", (?:off_in=)?([^,]{1,40}), " + FD + rb", (?:off_out=)?([^,]{1,40}), (?:len=)?(\d{1,19})"
     rb"(, [^,)]{1,80})?" + _RESULT
@@ -45,6 +45,7 @@ class Buffers(NamedTuple):
     total: int  # sum of the lengths printed; -1: none is printed
     end: int  # where the text behind the argument starts
     is_cut: bool  # more bytes belong to it than `data` shows
+    count: int  # what the next argument must be: iovecs, or bytes; -1: not known
 
 
 class Transfer(NamedTuple):
@@ -115,9 +116,14 @@ def _open_transfer(text: bytes, buffers: Buffers) -> Transfer | None:
     if tail is None:
         return None
     length = buffers.total if buffers.total >= 0 else _count(tail[0])
+    end = tail.end()
+    expected = b", %d" % buffers.count
+    if text.startswith(expected, buffers.end):  # the pid of a line glued to this one may follow without a space
+        end = buffers.end + len(expected)
+        length = buffers.total if buffers.total >= 0 else buffers.count
     if not 0 <= length <= MAX_LENGTH:
         return None
-    return Transfer(buffers.data, buffers.is_cut, length, None, 0, False, -1, tail.end())
+    return Transfer(buffers.data, buffers.is_cut, length, None, 0, False, -1, end)
 
 
 def _buffers(text: bytes, at: int) -> Buffers | None:
@@ -128,7 +134,7 @@ def _buffers(text: bytes, at: int) -> Buffers | None:
         return iovecs(text, at)
     if text.startswith((b"0x", b"NULL"), at):  # a failed read prints the pointer
         end = text.find(b",", at)
-        return Buffers(b"", -1, end, True) if end > 0 else None
+        return Buffers(b"", -1, end, True, -1) if end > 0 else None
     return None
 
 
@@ -140,7 +146,7 @@ def _string(text: bytes, at: int) -> Buffers | None:
     if data is None:
         return None
     is_cut = text.startswith(CUT, end + 1)
-    return Buffers(data, -1, end + (4 if is_cut else 1), is_cut)
+    return Buffers(data, -1, end + (4 if is_cut else 1), is_cut, -1 if is_cut else len(data))
 
 
 def iovecs(text: bytes, at: int) -> Buffers | None:
@@ -149,7 +155,7 @@ def iovecs(text: bytes, at: int) -> Buffers | None:
     Whatever follows the first cut buffer is left out: the bytes of a record are always a start of the message.
     """
     parts: list[bytes] = []
-    total = 0
+    total = count = 0
     is_cut = False
     at += 1
     while not text.startswith(b"]", at):
@@ -162,6 +168,7 @@ def iovecs(text: bytes, at: int) -> Buffers | None:
         if not is_cut:
             parts.append(iovec.data)
             is_cut = iovec.is_cut
+        count += 1
         if total >= 0:
             total += iovec.total
         at = iovec.end
@@ -169,7 +176,7 @@ def iovecs(text: bytes, at: int) -> Buffers | None:
             at += 2
         elif not text.startswith(b"]", at):
             return None
-    return Buffers(parts[0] if len(parts) == 1 else b"".join(parts), total, at + 1, is_cut)
+    return Buffers(parts[0] if len(parts) == 1 else b"".join(parts), total, at + 1, is_cut, count)
 
 
 _IOVEC: Final = b'{iov_base="'
@@ -193,9 +200,9 @@ def _iovec(text: bytes, at: int) -> Buffers | None:
     brace = text.find(b"}", comma)
     digits = text[comma + len(_LENGTH) : brace]
     data = unescape(text[start:quote])
-    if data is None or not digits.isdigit() or len(digits) > 10:
+    if data is None or brace < 0 or not digits.isdigit() or len(digits) > 10:
         return None
-    return Buffers(data, int(digits), brace + 1, is_cut)
+    return Buffers(data, int(digits), brace + 1, is_cut, 1)
 
 
 _UNREAD_IOVEC: Final = re.compile(rb"\{iov_base=(?:0x[0-9a-f]{1,16}|NULL), iov_len=(\d{1,10})\}").match
@@ -204,12 +211,12 @@ _UNREAD_IOVEC: Final = re.compile(rb"\{iov_base=(?:0x[0-9a-f]{1,16}|NULL), iov_l
 def _unread_iovec(text: bytes, at: int) -> Buffers | None:
     """Read one iovec of which strace could only print the address."""
     found = _UNREAD_IOVEC(text, at)
-    return Buffers(b"", int(found[1]), found.end(), True) if found else None
+    return Buffers(b"", int(found[1]), found.end(), True, 1) if found else None
 
 
 def _result(value: bytes, name: bytes | None) -> tuple[int | None, int]:
     if value == b"?":
-        return None, 0
+        return None, _ERRNO.get((name or b"").decode(), 0)
     number = int(value, 16 if value.startswith(b"0x") else 10)
     if number >= 0:
         return number, 0
