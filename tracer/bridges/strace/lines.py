@@ -163,8 +163,8 @@ class LineReader:
     def _continue(self, remainder: bytes) -> Line:
         """Join a call whose end stands on a line of its own, without pid and stamp.
 
-        With `-e status=` strace 6.1 gathers each thread's line, but when another thread exits it still breaks off the one
-        it printed last; the end of that one then comes bare.
+        With `-e status=` strace 6.1 gathers each thread's line whole; but when another thread exits it still breaks off
+        the line it printed last, and the end of that one then comes bare.
         """
         tid = next(reversed(self._unfinished))
         begun = self._unfinished.pop(tid)
