@@ -86,16 +86,20 @@ class Table:
         needed = self.count + count
         if needed > self._room:
             # An eighth to spare keeps appending linear and the memory near what is used.
-            self._room = needed + needed // 8 if self._room else needed
-            for name, old in self._arrays.items():
-                grown = np.empty(self._room, dtype=old.dtype)
-                grown[: self.count] = old[: self.count]
-                self._arrays[name] = grown
+            self.reserve(needed + needed // 8 if self._room else needed)
         new = slice(self.count, needed)
         self.count = needed
         return new
 
+    def reserve(self, count: int) -> None:
+        """Make room for `count` rows in all; room that is never filled takes no memory."""
+        self._room = max(count, self.count)
+        for name, old in self._arrays.items():
+            grown = np.empty(self._room, dtype=old.dtype)
+            grown[: self.count] = old[: self.count]
+            self._arrays[name] = grown
+
     @property
     def nbytes(self) -> int:
         """Bytes of memory in use."""
-        return sum(array.nbytes for array in self._arrays.values())
+        return sum(self.count * array.itemsize for array in self._arrays.values())
