@@ -73,6 +73,7 @@ class ChannelReport:
     submounts: list[SubmountReport]
     enosys_t_ns: int | None = None
     reasons: list[str] = field(default_factory=list)  # why no SYNCFS can appear, one sentence each
+    cut_listings: int = 0  # READDIRPLUS replies cut by the capture: submounts in them are unknown
 
     @property
     def left_out(self) -> list[SubmountReport]:
@@ -129,6 +130,7 @@ def _channel(trace: Trace, number: int, info: ChannelInfo, roots: list[tuple[int
     ]
     report.enosys_t_ns = min(enosys) if enosys else None
     report.reasons = _reasons(trace, report)
+    report.cut_listings = trace.cut_listings(number)
     return report
 
 

@@ -37,6 +37,9 @@ def _channel_lines(channel: ChannelReport, report: SyncReport, paint: Painter) -
             f"  ENOSYS: this server will never be asked again: sync(2) is a no-op on this connection since {since}",
             Style.ERROR,
         )
+    if channel.cut_listings:
+        text = f"  {channel.cut_listings} directory listings were cut by the capture: submounts in them are unknown"
+        yield paint(f"{text} (record with --snap listings)", Style.WARNING)
     for reason in channel.reasons:
         yield paint(f"  no SYNCFS: {reason}", Style.WARNING)
 
@@ -118,6 +121,7 @@ def _channel_json(channel: ChannelReport) -> dict[str, Any]:
         "read_only": info.read_only,
         "enosys_since_ns": channel.enosys_t_ns,
         "no_syncfs_because": channel.reasons,
+        "cut_listings": channel.cut_listings,
         "left_out": [submount.nodeid for submount in channel.left_out],
         "submounts": [
             {

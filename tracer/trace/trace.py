@@ -27,6 +27,7 @@ from tracer.trace.columns import COLUMNS, Array, Kind, Rows, Table
 from tracer.trace.names import Names, Paths
 from tracer.trace.pairing import INIT, NOTIFY_REPLY, Pairing, State, states
 from tracer.trace.sessions import Session, read_agreement
+from tracer.trace.state import READDIRPLUS
 from tracer.trace.state import State as DialogueState
 
 CACHED_MESSAGES = 4096
@@ -79,7 +80,7 @@ class Trace:
         self._first = Table({"first": "i4"})
         self._override_minor = minor
         self._orders: dict[int, bool] = {}
-        self._pairing = Pairing(self.records)
+        self._pairing = Pairing(self.records, self._interrupt_target)
         self._state = DialogueState(self.records, self)
         self._messages: OrderedDict[int, Message] = OrderedDict()
 
@@ -128,11 +129,17 @@ class Trace:
         for number, big in self._orders.items():
             self.sessions[number].use_order(big)
 
+    def _interrupt_target(self, row: int) -> int:
+        """Return the unique an INTERRUPT names. Since Linux 4.20 its own is that with bit 0 set; before, any."""
+        target = self.values(row).get("unique")
+        return target if isinstance(target, int) else int(self.records["unique"][row]) & ~1
+
     def _note_agreements(self, replies: Rows) -> None:
-        for row in replies[self.records["opcode"][replies] == INIT].tolist():
+        for row in sorted(replies[self.records["opcode"][replies] == INIT].tolist()):
             request = int(self.records["mate"][row])
             session = self.sessions[int(self.records["channel"][row])]
             session.agree(read_agreement(self.message(request), self.message(row), int(self.records["t_ns"][row])))
+            self._messages.clear()  # what was decoded before it was known how
 
     def _append_exchanges(self, new: slice) -> None:
         begins = (self.records["kind"][new] != Kind.REPLY) | (self.records["mate"][new] < 0)
@@ -358,6 +365,14 @@ class Trace:
         return [found[name] for name in names]
 
     # ---- loss ------------------------------------------------------------------------------------------------------
+
+    def cut_listings(self, channel: int | None = None) -> int:
+        """Count READDIRPLUS replies of which the end was not kept: names, and submounts, in it are unknown."""
+        table = self.records
+        cut = (table["opcode"] == READDIRPLUS) & (table["kind"] == Kind.REPLY) & (table["kept"] < table["wire_len"])
+        if channel is not None:
+            cut &= table["channel"] == channel
+        return int(cut.sum())
 
     def missing_uniques(self) -> list[MissingUniques]:
         """Report gaps in the uniques of each channel: possible loss (fuse_get_unique() counts without a hole)."""

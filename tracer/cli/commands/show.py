@@ -156,6 +156,9 @@ def _warn(trace: Trace) -> None:
         say(
             f"{missing.count} requests of {name} may be missing: their uniques never came, first {missing.ranges[0][0]}"
         )
+    cut = trace.cut_listings()
+    if cut:
+        say(f"{cut} directory listings were cut: names in them are unknown; record with --snap listings to keep them")
     for session in trace.sessions:
         if not session.minor_is_known:
             name = ascii(session.info.name)[1:-1]
