@@ -28,7 +28,7 @@ class Snap(IntEnum):
     """How many bytes of each buffer to keep; any other number does too."""
 
     HEADERS = 512  # headers, arguments and names; bulk payload is cut
-    LISTINGS = 4200  # also what READDIR and GETXATTR return
+    LISTINGS = 32784  # also what READDIR(PLUS) returns for the 32 KiB buffer of glibc's readdir(3), and GETXATTR
     ALL = 0  # every byte: bulk transfer gets about ten times slower
 
 
