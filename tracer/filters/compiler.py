@@ -12,13 +12,15 @@ from dissectors.catalog import CATALOG, FilterField, ValueKind
 from dissectors.message import MessageKind
 from dissectors.names import Flags
 from dissectors.opcodes import Notification, Op
-from tracer.filters.bodies import NAMED_OPS, FirstName, Malformed, messages_of, source_of
-from tracer.filters.checks import NumberCheck, any_bit, any_flag, compared, found_in, masked, one_of
+from tracer.filters.bodies import Malformed, source_of
+from tracer.filters.body_names import NAMED_OPS, FirstName
+from tracer.filters.checks import NumberCheck, TextCheck, any_bit, any_flag, compared, found_in, masked, one_of
 from tracer.filters.errors import FilterError
+from tracer.filters.messages import messages_of
 from tracer.filters.names import EVERYTHING, KINDS, fields_below, suggestion
 from tracer.filters.paths import Path
-from tracer.filters.sources import COLUMN_COST, GENERAL, SINCE_START, Bools, Numbers, Source, Texts
-from tracer.filters.terms import Everything, Joined, Not, NumberTest, Term, TextTest
+from tracer.filters.sources import COLUMN_COST, GENERAL, SINCE_START, Bools, Numbers, SharedTexts, Source, Texts
+from tracer.filters.terms import Everything, Joined, Not, NumberTest, SharedTextTest, Term, TextTest
 from tracer.filters.tree import (
     Bits,
     Both,
@@ -134,8 +136,7 @@ class Compiler:
         if sign not in ("==", "!="):
             raise reader.fault(f"{reader.name.name} is text: use == != in contains or matches", reader.name)
         content = reader.content(value)
-        source = _texts(reader.field)
-        return TextTest(source, content.__eq__) if sign == "==" else TextTest(source, content.__ne__, every=True)
+        return _text_test(reader.field, content.__eq__ if sign == "==" else content.__ne__, every=sign == "!=")
 
     def _refuse_order(self, reader: Reader) -> None:
         name = reader.name.name
@@ -150,7 +151,7 @@ class Compiler:
                 if high is not None:
                     raise reader.fault("a range is of numbers", high)
             wanted = frozenset(reader.content(low) for low, _ in members)
-            return TextTest(_texts(reader.field), wanted.__contains__)
+            return _text_test(reader.field, wanted.__contains__)
         ranges = [self._range(reader, low, high) for low, high in members]
         written = [value for member in members for value in member if value is not None]
         return self._number_test(reader, written, one_of(ranges))
@@ -178,12 +179,12 @@ class Compiler:
         if not is_text(reader.field):
             raise reader.fault(self._not_text(reader, "contains"), reader.name)
         wanted = reader.content(value)
-        return TextTest(_texts(reader.field), lambda content: wanted in content)
+        return _text_test(reader.field, lambda content: wanted in content)
 
     def _matches(self, reader: Reader, pattern: Value) -> Term:
         if not is_text(reader.field):
             raise reader.fault(self._not_text(reader, "matches"), reader.name)
-        return TextTest(_texts(reader.field), found_in(reader.pattern(pattern)))
+        return _text_test(reader.field, found_in(reader.pattern(pattern)))
 
     def _not_text(self, reader: Reader, word: str) -> str:
         name, names = reader.name.name, reader.field.names
@@ -213,7 +214,7 @@ class Compiler:
 def _has(field: FilterField) -> Term:
     """Return the test whether an exchange has the field; of one that is true or false, whether it is true."""
     if is_text(field):
-        return TextTest(_texts(field), None)
+        return _text_test(field, None)
     is_boolean = field.kind is ValueKind.BOOLEAN
     return NumberTest(_numbers(field), compared("!=", Fraction(0)) if is_boolean else None)
 
@@ -223,6 +224,9 @@ def _numbers(field: FilterField) -> Numbers:
     return cast(Numbers, source_for(field))
 
 
-def _texts(field: FilterField) -> Texts:
-    """Return the source of a field whose kind is text."""
-    return cast(Texts, source_for(field))
+def _text_test(field: FilterField, check: TextCheck | None, *, every: bool = False) -> Term:
+    """Return the test of a field whose kind is text."""
+    source = source_for(field)
+    if hasattr(source, "groups"):
+        return SharedTextTest(cast(SharedTexts, source), check)
+    return TextTest(cast(Texts, source), check, every)

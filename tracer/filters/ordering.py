@@ -13,7 +13,7 @@ from dissectors.names import Enumeration
 from tracer.errors import TracerError
 from tracer.filters.compiler import source_for
 from tracer.filters.names import suggestion
-from tracer.filters.sources import Numbers, Texts
+from tracer.filters.sources import Numbers, SharedTexts, Texts
 from tracer.filters.values import ERROR, is_text
 from tracer.trace.columns import Array, Rows
 from tracer.trace.trace import Trace
@@ -83,7 +83,14 @@ def _by_name(values: Array, names: Enumeration) -> Keys:
 
 
 def _text_keys(field: FilterField, trace: Trace, numbers: Rows) -> tuple[Rows, Keys]:
-    pairs = list(cast(Texts, source_for(field)).pairs(trace, numbers))
-    ranks = {text: rank for rank, text in enumerate(sorted({text for _, text in pairs}))}
-    where = np.array([place for place, _ in pairs], dtype=np.int64)
-    return where, np.array([ranks[text] for _, text in pairs], dtype=np.uint64)
+    source = source_for(field)
+    if hasattr(source, "groups"):
+        groups = list(cast(SharedTexts, source).groups(trace, numbers))
+    else:
+        groups = [(np.array([place]), text) for place, text in cast(Texts, source).pairs(trace, numbers)]
+    if not groups:
+        return np.empty(0, np.int64), np.empty(0, np.uint64)
+    ranks = {text: rank for rank, text in enumerate(sorted({text for _, text in groups}))}
+    where = np.concatenate([places for places, _ in groups])
+    keys = np.repeat([ranks[text] for _, text in groups], [len(places) for places, _ in groups])
+    return where, keys.astype(np.uint64)

@@ -21,6 +21,7 @@ from tracer.trace.trace import Trace
 
 Bools = npt.NDArray[np.bool_]
 
+MANY_PROCESSES = 100  # different names that are looked for in all exchanges at once
 COLUMN_COST, WORD_COST, BODY_COST, STATE_COST, NAME_COST, PATH_COST, VALUE_COST = 1, 3, 10, 20, 30, 40, 60
 
 
@@ -67,7 +68,20 @@ class Texts(Protocol):
         ...
 
 
-Source = Numbers | Texts
+class SharedTexts(Protocol):
+    """A source of text that many exchanges share, and of which each has one at most."""
+
+    @property
+    def cost(self) -> int:
+        """How dear it is to ask, in no unit."""
+        ...
+
+    def groups(self, trace: Trace, numbers: Rows) -> Iterator[tuple[Rows, bytes]]:
+        """Yield (places among `numbers`, the text of all of them); a text may come several times."""
+        ...
+
+
+Source = Numbers | Texts | SharedTexts
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,14 +97,15 @@ class PerChannel:
     """Text that is the same for all exchanges of a channel; empty text counts as none."""
 
     attribute: str
-    cost: int = WORD_COST
-    repeats: bool = True
+    cost: int = COLUMN_COST + 1
 
-    def pairs(self, trace: Trace, numbers: Rows) -> Iterator[tuple[int, bytes]]:
-        """Yield (place, value)."""
-        texts = [getattr(info, self.attribute).encode("utf-8", "surrogateescape") for info in trace.channels]
-        channels = trace.records["channel"][trace.first_rows[numbers]].tolist()
-        return ((place, texts[channel]) for place, channel in enumerate(channels) if texts[channel])
+    def groups(self, trace: Trace, numbers: Rows) -> Iterator[tuple[Rows, bytes]]:
+        """Yield (places, text)."""
+        channels = trace.records["channel"][trace.first_rows[numbers]]
+        for channel in np.flatnonzero(np.bincount(channels)).tolist():
+            text = getattr(trace.channels[channel], self.attribute)
+            if text:
+                yield np.flatnonzero(channels == channel), text.encode("utf-8", "surrogateescape")
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,14 +113,27 @@ class Comm:
     """The name of the calling process, 16 bytes of the prefix; none when it is not known."""
 
     cost: int = WORD_COST + 1
-    repeats: bool = True
 
-    def pairs(self, trace: Trace, numbers: Rows) -> Iterator[tuple[int, bytes]]:
-        """Yield (place, value)."""
+    def groups(self, trace: Trace, numbers: Rows) -> Iterator[tuple[Rows, bytes]]:
+        """Yield (places, text)."""
         at = _word(trace, trace.first_rows[numbers], index.COMM)
         raw = trace.file.words[at[:, None] + np.arange(4)]
-        names: list[bytes] = raw.view("S16")[:, 0].tolist()  # numpy's S drops the NULs at the end
-        return ((place, name) for place, name in enumerate(names) if name)
+        halves = raw.view(np.uint64)
+        low, high = halves[:, 0].copy(), halves[:, 1].copy()
+        left = np.arange(len(numbers), dtype=np.int64)
+        # Few processes make many exchanges: take out those of one after another.
+        for _ in range(MANY_PROCESSES):
+            if not len(left):
+                return
+            text = raw[left[0]].tobytes().rstrip(b"\0")
+            same = (low == low[0]) & (high == high[0])
+            if text:
+                yield left[same], text
+            left, low, high = left[~same], low[~same], high[~same]
+        for place in left.tolist():
+            text = raw[place].tobytes().rstrip(b"\0")
+            if text:
+                yield np.array([place]), text
 
 
 # ---- columns ----

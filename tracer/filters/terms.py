@@ -8,7 +8,7 @@ from typing import Protocol
 import numpy as np
 
 from tracer.filters.checks import NumberCheck, Remembered, TextCheck
-from tracer.filters.sources import Bools, Numbers, Texts
+from tracer.filters.sources import Bools, Numbers, SharedTexts, Texts
 from tracer.trace.columns import Array, Rows
 from tracer.trace.trace import Trace
 
@@ -93,6 +93,28 @@ class TextTest:
             if not check(value):
                 missed.append(place)
         mask[missed] = False
+        return mask
+
+
+@dataclass(frozen=True, slots=True)
+class SharedTextTest:
+    """A check of text that many exchanges share. An exchange that has none fails."""
+
+    source: SharedTexts
+    check: TextCheck | None
+
+    @property
+    def cost(self) -> int:
+        """How dear it is."""
+        return self.source.cost
+
+    def mask(self, trace: Trace, numbers: Rows) -> Bools:
+        """Check each text once for all that share it."""
+        mask = np.zeros(len(numbers), dtype=np.bool_)
+        check = None if self.check is None else Remembered(self.check)
+        for places, text in self.source.groups(trace, numbers):
+            if check is None or check[text]:
+                mask[places] = True
         return mask
 
 
