@@ -6,6 +6,7 @@ Layouts: include/uapi/linux/fuse.h.
 
 from __future__ import annotations
 
+import itertools
 import struct
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -34,6 +35,7 @@ class Dialogue:
     entries: list[RawRecord | Gap] = field(default_factory=list)
     t_ns: int = START_NS
     unique: int = 0
+    count: int = 0  # of records
 
     @property
     def records(self) -> list[RawRecord]:
@@ -48,7 +50,8 @@ class Dialogue:
         facts: dict = {"wire_len": len(data), "bridge": BridgeKind.SYNTHETIC, **known}
         t_ns = facts.pop("t_ns", self.t_ns)
         self.entries.append(RawRecord(t_ns, channel, direction, data, **facts))
-        return len(self.records) - 1
+        self.count += 1
+        return self.count - 1
 
     def ask(
         self,
@@ -83,7 +86,7 @@ class Dialogue:
         channel = known.get("channel", 0)
         unique = self.ask(opcode, nodeid, body, **known)
         self.answer(unique, reply, error, channel=channel)
-        return len(self.records) - 2
+        return self.count - 2
 
     # ---- what gives, moves and takes names ----
 
@@ -137,12 +140,12 @@ class Dialogue:
 
     def forget(self, nodeid: int, nlookup: int = 1) -> int:
         self.ask(FORGET, nodeid, self.pack("Q", nlookup), pid=0, comm=b"")
-        return len(self.records) - 1
+        return self.count - 1
 
     def batch_forget(self, *pairs: tuple[int, int]) -> int:
         body = self.pack("II", len(pairs), 0) + b"".join(self.pack("QQ", *pair) for pair in pairs)
         self.ask(BATCH_FORGET, 0, body, pid=0, comm=b"")
-        return len(self.records) - 1
+        return self.count - 1
 
     # ---- the rest ----
 
@@ -169,7 +172,7 @@ class Dialogue:
 
     def interrupt(self, target: int, unique: int | None = None) -> int:
         self.ask(INTERRUPT, 0, self.pack("Q", target), unique=target | 1 if unique is None else unique, pid=0, comm=b"")
-        return len(self.records) - 1
+        return self.count - 1
 
     def refused(self, unique: int, result: int, error: int = 0, body: bytes = b"") -> int:
         """Append a reply whose write(2) the kernel failed with `result`."""
@@ -189,8 +192,12 @@ class Dialogue:
     def feed(self, writer: TraceWriter) -> None:
         for info in self.channels:
             writer.channel(info)
-        for entry in self.entries:
-            writer.gap(entry) if isinstance(entry, Gap) else writer.records([entry])
+        for is_gap, entries in itertools.groupby(self.entries, lambda entry: isinstance(entry, Gap)):
+            if is_gap:
+                for gap in entries:
+                    writer.gap(gap)
+            else:
+                writer.records(list(entries))
 
     def trace(self, directory: Path, name: str = "made.pcapng") -> Trace:
         """Write everything down and open it."""

@@ -6,6 +6,7 @@ are still open are carried to the next, so opening a file and following one give
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from enum import Enum
 
 import numpy as np
@@ -21,6 +22,7 @@ INTERRUPT = OPS_BY_NAME["INTERRUPT"].code
 NOTIFY_REPLY = OPS_BY_NAME["NOTIFY_REPLY"].code
 INIT = OPS_BY_NAME["INIT"].code
 EINTR = 4
+RESENT = np.uint64(UNIQUE_RESEND)
 
 
 class State(Enum):
@@ -38,8 +40,9 @@ class State(Enum):
 class Pairing:
     """Pairs the rows of a table as they come."""
 
-    def __init__(self, table: Table) -> None:
-        self._table = table
+    def __init__(self, table: Table, interrupt_target: Callable[[int], int]) -> None:
+        """`interrupt_target` reads from the body of the INTERRUPT in a row which unique it names."""
+        self._table, self._interrupt_target = table, interrupt_target
         self._open: dict[int, Rows] = {}  # channel -> rows of requests not yet answered
 
     def open_rows(self, channel: int) -> Rows:
@@ -60,7 +63,6 @@ class Pairing:
         for channel in present:
             own = np.flatnonzero(pairable if len(present) == 1 else pairable & (channels == channel))
             paired.append(self._feed_channel(channel, own + new.start))
-        self._mark_interrupts(np.flatnonzero(is_request & (opcode == INTERRUPT)) + new.start)
         return np.concatenate(paired) if paired else np.empty(0, np.int64)
 
     def _feed_channel(self, channel: int, own: Rows) -> Rows:
@@ -70,19 +72,25 @@ class Pairing:
         order = np.argsort(unique, kind="stable")  # rows ascend, so equal uniques stay in time order
         rows, unique = rows[order], unique[order]
         is_request = table["kind"][rows] == Kind.REQUEST
+        is_real = np.ones(len(rows), dtype=bool)
+        if len(unique) and unique[-1] >= RESENT:
+            rows, unique, is_request, is_real = _with_resent(rows, unique, is_request)
         same_as_next = np.zeros(len(rows), dtype=bool)
         np.equal(unique[:-1], unique[1:], out=same_as_next[:-1])
         next_is_request = np.ones(len(rows), dtype=bool)
         next_is_request[:-1] = is_request[1:]
 
+        is_request &= is_real
         repeated = is_request & same_as_next
         answered = np.flatnonzero(repeated & ~next_is_request)
         requests, replies = rows[answered], rows[answered + 1]
         self._join(requests, replies)
         superseded = rows[repeated & next_is_request]
         table["bits"][superseded] |= SUPERSEDED
-        still_open = np.sort(rows[is_request & ~same_as_next])
-        self._open[channel] = self._without_resent(still_open)
+        self._open[channel] = np.sort(rows[is_request & ~same_as_next])
+        interrupts = own[(table["opcode"][own] == INTERRUPT) & (table["kind"][own] == Kind.REQUEST)]
+        for interrupt in interrupts.tolist():
+            self._mark_interrupted(interrupt, rows, unique, is_request)
         return replies
 
     def _join(self, requests: Rows, replies: Rows) -> None:
@@ -93,36 +101,28 @@ class Pairing:
             column = table[name]
             column[replies] = column[requests]
 
-    def _without_resent(self, waiting: Rows) -> Rows:
-        """Close requests that were sent again after NOTIFY_RESEND: only the copy, with bit 63, can be answered now."""
-        unique = self._table["unique"][waiting]
-        copies = unique[unique >= np.uint64(UNIQUE_RESEND)]
-        if not len(copies):
-            return waiting
-        gone = np.isin(unique, copies & ~np.uint64(UNIQUE_RESEND))
-        self._table["bits"][waiting[gone]] |= SUPERSEDED
-        kept: Rows = waiting[~gone]
-        return kept
-
-    def _mark_interrupts(self, rows: Rows) -> None:
-        """Mark what an INTERRUPT names. Since 4.20 its own unique is its target's with bit 0 set."""
+    def _mark_interrupted(self, interrupt: int, rows: Rows, unique: Array, is_request: Array) -> None:
+        """Mark the request that an INTERRUPT names, if it was open then; `rows` are sorted by unique, then by time."""
         table = self._table
-        for row in rows.tolist():
-            channel, target = int(table["channel"][row]), int(table["unique"][row]) & ~1
-            waiting = self.open_rows(channel)
-            hit = waiting[table["unique"][waiting] == np.uint64(target)]
-            answered = hit if len(hit) else self._recent(channel, target, row)
-            table["bits"][answered] |= INTERRUPTED
+        target = np.uint64(self._interrupt_target(interrupt))
+        start, end = np.searchsorted(unique, target, "left"), np.searchsorted(unique, target, "right")
+        latest = start + np.searchsorted(rows[start:end], interrupt) - 1
+        if latest >= start and is_request[latest]:
+            table["bits"][rows[latest]] |= INTERRUPTED
 
-    def _recent(self, channel: int, target: int, row: int) -> Rows:
-        """Find an interrupted request that was answered in the same scan: at most 64 Ki rows back."""
-        table = self._table
-        start = max(0, row - (1 << 16))
-        near = slice(start, row)
-        found = (table["unique"][near] == np.uint64(target)) & (table["channel"][near] == channel)
-        found &= (table["kind"][near] == Kind.REQUEST) & (table["mate"][near] > row)
-        rows: Rows = np.flatnonzero(found) + start
-        return rows
+
+def _with_resent(rows: Rows, unique: Array, is_request: Array) -> tuple[Rows, Array, Array, Array]:
+    """Let each request that was sent again after NOTIFY_RESEND take the first one's place; say which rows are real.
+
+    The copy has bit 63 set, and only the copy can be answered from then on: an answer to the first gets ENOENT.
+    """
+    copies = np.flatnonzero(is_request & (unique >= RESENT))
+    is_real = np.repeat([True, False], [len(rows), len(copies)])
+    rows = np.concatenate([rows, rows[copies]])
+    unique = np.concatenate([unique, unique[copies] & ~RESENT])
+    is_request = np.concatenate([is_request, np.ones(len(copies), dtype=bool)])
+    order = np.lexsort((rows, unique))
+    return rows[order], unique[order], is_request[order], is_real[order]
 
 
 def states(table: Table, first: Rows) -> Array:
@@ -130,8 +130,8 @@ def states(table: Table, first: Rows) -> Array:
     kind, bits, mate = table["kind"][first], table["bits"][first], table["mate"][first]
     opcode = table["opcode"][first]
     result = np.full(len(first), State.PENDING.value, dtype=np.uint8)
-    result[_NEEDS_NO_ANSWER.holds(opcode)] = State.NO_REPLY.value
     result[(bits & SUPERSEDED) != 0] = State.LOST.value
+    result[_NEEDS_NO_ANSWER.holds(opcode)] = State.NO_REPLY.value
     done = (mate >= 0) & (kind == Kind.REQUEST)
     result[done] = State.DONE.value
     interrupted = done & ((bits & INTERRUPTED) != 0)
