@@ -8,15 +8,15 @@ from rich.text import Text
 from textual import on
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
-from textual.containers import Vertical
+from textual.containers import Horizontal, Vertical
 from textual.suggester import Suggester
 from textual.widgets import Input, Static
 
 from tracer.tui.filtering import Fault, completion, fault_of
 from tracer.tui.messages import FilterApplied, FilterBarLeft
 
-PROMPT = " / "
-PLACEHOLDER = 'fuse.opcode == SYNCFS && fuse.latency > 10ms, fuse.name contains "tmp"'
+PROMPT = " filter "
+PLACEHOLDER = "for instance: fuse.opcode == SYNCFS && fuse.latency > 10ms"
 
 
 class WordSuggester(Suggester):
@@ -33,7 +33,10 @@ class WordSuggester(Suggester):
 class FilterBar(Vertical):
     """Hidden until it is asked for, and as long as a filter is set."""
 
-    BINDINGS: ClassVar[list[BindingType]] = [Binding("escape", "leave", "Leave", show=False)]
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("tab", "complete", "Complete the word"),
+        Binding("escape", "leave", "Leave it as it was"),
+    ]
 
     def __init__(self, *, id: str | None = None) -> None:
         super().__init__(id=id)
@@ -42,7 +45,9 @@ class FilterBar(Vertical):
 
     def compose(self) -> ComposeResult:
         """Put the error under the line."""
-        yield Input(placeholder=PLACEHOLDER, suggester=WordSuggester(), compact=True, id="filter-text")
+        with Horizontal(id="filter-line"):
+            yield Static(PROMPT, id="filter-prompt", markup=False)
+            yield Input(placeholder=PLACEHOLDER, suggester=WordSuggester(), compact=True, id="filter-text")
         yield Static(id="filter-error", markup=False)
 
     @property
@@ -84,6 +89,10 @@ class FilterBar(Vertical):
             self._leave()
         else:
             self.display = True
+
+    def action_complete(self) -> None:
+        """Take the word that is suggested."""
+        self.line.action_cursor_right()
 
     def action_leave(self) -> None:
         """Go back to the filter that is in force."""

@@ -142,7 +142,7 @@ class MainScreen(Screen[None]):
     @on(SyncReportReady)
     def _sync_report_ready(self, event: SyncReportReady) -> None:
         if isinstance(self.app.screen, SyncScreen):
-            self.app.screen.show(event.lines)
+            self.app.screen.show(Text("\n").join(event.lines))
 
     def _show_facts(self) -> None:
         self.status_bar.facts = Facts.of(self._trace, self.upto)
@@ -189,11 +189,15 @@ class MainScreen(Screen[None]):
     def _filter_bar_left(self) -> None:
         self.list.focus()
 
+    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
+        """Leave the keys to the filter bar while something is typed there."""
+        return not (self.filter_bar.has_focus_within and action != "quit")
+
     # ---- commands (commands.py) ------------------------------------------------------------------------------------
 
     def action_help(self) -> None:
         """Show all keys."""
-        self.app.push_screen(HelpScreen())
+        self.app.push_screen(HelpScreen(self.app.theme_variables))
 
     def action_filter(self) -> None:
         """Let the user type a filter."""

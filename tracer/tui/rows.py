@@ -172,7 +172,7 @@ def fit(text: str, width: int) -> str:
 
 def fit_right(text: str, width: int) -> str:
     """Return `text` at the right of `width` cells."""
-    return text.rjust(width) if text.isascii() and len(text) <= width else fit(text, width)
+    return " " * (width - cell_len(text)) + text if cell_len(text) <= width else fit(text, width)
 
 
 def fit_path(path: str, width: int) -> str:

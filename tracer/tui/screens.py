@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -44,16 +44,22 @@ class TextScreen(ModalScreen[None]):
         Binding("pageup", "scroll(-20)", "Page up", show=False),
     ]
 
-    def __init__(self, title: str) -> None:
+    def __init__(self, title: str, content: Text | Table) -> None:
         super().__init__()
-        self._title_text = title
+        self._heading, self._content = title, content
 
     def compose(self) -> ComposeResult:
         """Put the text into a frame."""
         with VerticalScroll(id="dialog") as frame:
-            frame.border_title = Text(self._title_text)
+            frame.border_title = Text(self._heading)
             frame.border_subtitle = Text("esc closes")
-            yield Static(id="dialog-text", markup=False)
+            yield Static(self._content, id="dialog-text", markup=False)
+
+    def show(self, content: Text | Table) -> None:
+        """Show something else."""
+        self._content = content
+        for static in self.query("#dialog-text").results(Static):  # none yet when the answer is faster than the screen
+            static.update(content)
 
     def action_close(self) -> None:
         """Go back."""
@@ -67,24 +73,23 @@ class TextScreen(ModalScreen[None]):
 class HelpScreen(TextScreen):
     """Every key, from the table of commands."""
 
-    def __init__(self) -> None:
-        super().__init__("Keys and signs")
+    def __init__(self, colours: Mapping[str, str]) -> None:
+        super().__init__("Keys and signs", _help_table(colours))
 
-    def on_mount(self) -> None:
-        """Write the table."""
-        variables = self.app.theme_variables
-        table = Table.grid(padding=(0, 2))
-        table.add_column(no_wrap=True, style=f"bold {variables['accent']}", justify="right")
-        table.add_column()
-        for command in COMMANDS:
-            table.add_row(command.label.partition("/")[0] or command.label, command.help)
-        table.add_row("", "")
-        for keys, meaning in MOVEMENT:
-            table.add_row(keys, meaning)
-        table.add_row("", "")
-        for sign, name, meaning in SIGNS:
-            table.add_row(Text(sign, style=variables[f"sign-{name}"]), meaning)
-        self.query_one("#dialog-text", Static).update(table)
+
+def _help_table(colours: Mapping[str, str]) -> Table:
+    table = Table.grid(padding=(0, 2))
+    table.add_column(no_wrap=True, style=f"bold {colours['accent']}", justify="right")
+    table.add_column()
+    for command in COMMANDS:
+        table.add_row(command.label.partition("/")[0] or command.label, command.help)
+    table.add_row()
+    for keys, meaning in MOVEMENT:
+        table.add_row(keys, meaning)
+    table.add_row()
+    for sign, name, meaning in SIGNS:
+        table.add_row(Text(sign, style=colours[f"sign-{name}"]), meaning)
+    return table
 
 
 @dataclass
@@ -111,15 +116,7 @@ class SyncScreen(TextScreen):
     """Did sync reach the server?"""
 
     def __init__(self) -> None:
-        super().__init__("Did sync reach the server?")
-
-    def on_mount(self) -> None:
-        """Say that it takes a moment."""
-        self.query_one("#dialog-text", Static).update(Text("reading the trace …"))
-
-    def show(self, lines: list[Text]) -> None:
-        """Show the report."""
-        self.query_one("#dialog-text", Static).update(Text("\n").join(lines))
+        super().__init__("Did sync reach the server?", Text("reading the trace …"))
 
 
 class GoToScreen(ModalScreen[int | None]):

@@ -24,6 +24,7 @@ from tracer.tui.turns import Turns
 POLL_S = 0.25  # how often a growing file is looked at
 FEED_RECORDS = 1 << 18
 MASK_EXCHANGES = 1 << 15  # filtered at a time: the screen waits for its turn no longer than this takes
+LIVE_NS = 3600 * 1_000_000_000  # a trace whose last record is older is no longer being recorded
 SHOWN_PROGRESS = 1 << 18  # exchanges from which on progress is worth showing
 
 Job = Iterator[None]
@@ -186,9 +187,14 @@ class TraceThread:
 
     def _paint(self) -> Job:
         if self.wanted.columns > 0:
-            now_ns = time.time_ns() if self.wanted.follow else 0
-            self.post(PictureReady(self.model.picture(self.wanted.window, self.wanted.columns, now_ns)))
+            self.post(PictureReady(self.model.picture(self.wanted.window, self.wanted.columns, self._now_ns())))
         yield
+
+    def _now_ns(self) -> int:
+        """Return the time until which a pending SYNCFS waits: now, while somebody records; else the trace's end, 0."""
+        now_ns = time.time_ns()
+        is_live = self.wanted.follow and not self.trace.file.finished
+        return now_ns if is_live and now_ns - self.model.whole.end_ns < LIVE_NS else 0
 
     def _compute(self, work: Callable[[Trace], Message]) -> Job:
         self.post(work(self.trace))
