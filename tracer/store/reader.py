@@ -34,7 +34,7 @@ from tracer.store.prefix import (
 )
 
 MAX_CHANNELS = 1 << 16  # a record's channel is 16 bits wide
-SCAN_BLOCKS = 1 << 18  # blocks a scan takes at once: bounds its memory, and how late a follower is told
+SCAN_BLOCKS = 1 << 15  # blocks a scan takes at once: their heads fit the processor's cache, and a follower soon hears
 STEPS = 64  # blocks followed one by one before packets are searched for again
 # In words, of a block on average. A search reads all content; where it is long, following the lengths reads less.
 LONGEST_SEARCHED = 512
