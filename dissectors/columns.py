@@ -28,6 +28,8 @@ from dissectors.layout import (
 from dissectors.message import MessageKind
 from dissectors.opcodes import Either, Notification, Op
 from dissectors.structs import IN_HEADER, OUT_HEADER
+from dissectors.structs import REPLY_HEADER_SIZE as REPLY_HEADER_SIZE
+from dissectors.structs import REQUEST_HEADER_SIZE as REQUEST_HEADER_SIZE
 
 Bytes = npt.NDArray[np.uint8]
 Positions = npt.NDArray[np.int64]
@@ -35,7 +37,6 @@ Mask = npt.NDArray[np.bool_]
 Column = npt.NDArray[Any]  # uint64 for u64 fields, else int64
 
 _NUMPY_CODE = {Kind.U8: "u1", Kind.U16: "u2", Kind.U32: "u4", Kind.U64: "u8", Kind.I32: "i4", Kind.I64: "i8"}
-REQUEST_HEADER_SIZE, REPLY_HEADER_SIZE = 40, 16
 
 
 def field_dtype(field: Field, order: str) -> np.dtype[np.generic]:

@@ -4,16 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from dissectors.errnos import MAX_ERRNO
 from dissectors.extensions import read_extensions
 from dissectors.fields import Field, When
 from dissectors.layout import Context, Layout, appends_context, fixed_layout, is_undecided, layout_for
 from dissectors.message import Message, MessageKind, Node, Problem, Severity, Value
 from dissectors.opcodes import NOTIFY, OPS, Answer, Either, Notification, Op
-from dissectors.structs import IN_HEADER, OUT_HEADER
+from dissectors.structs import IN_HEADER, OUT_HEADER, REPLY_HEADER_SIZE, REQUEST_HEADER_SIZE
 from dissectors.walk import Walk
-
-IN_HEADER_SIZE, OUT_HEADER_SIZE = 40, 16
-MAX_ERRNO = 511  # fuse_dev_do_write(): error must be in (-512, 0]
 
 
 def decode_request(content: bytes, wire_len: int, context: Context, number: int = 0) -> Message:
@@ -55,16 +53,16 @@ def _request_body(
     problems: list[Problem],
 ) -> tuple[list[Node], list[Node]]:
     extension_size = 8 * header.get("total_extlen", 0)
-    if extension_size > wire_len - IN_HEADER_SIZE:
+    if extension_size > wire_len - REQUEST_HEADER_SIZE:
         problems.append(Problem(36, f"extension area of {extension_size} bytes in a message of {wire_len}"))
         extension_size = 0
     end = wire_len - extension_size
     if op is None:
         problems.append(Problem(4, f"unknown opcode {header.get('opcode', -1)}"))
-        return [_raw("body", content, IN_HEADER_SIZE, end)], []
+        return [_raw("body", content, REQUEST_HEADER_SIZE, end)], []
     if extension_size and not op.extensible:
         problems.append(Problem(36, f"{op.name} has no extension area"))
-    walk = Walk(content, IN_HEADER_SIZE, end, context.order, problems)
+    walk = Walk(content, REQUEST_HEADER_SIZE, end, context.order, problems)
     nodes = walk.fields(_request_layout(content, end, context, op).fields)
     start = end
     if walk.at < end and not walk.is_broken and not extension_size and appends_context(op, context):
@@ -75,9 +73,9 @@ def _request_body(
 
 
 def _request_layout(content: bytes, end: int, context: Context, op: Op) -> Layout:
-    length = end - IN_HEADER_SIZE
+    length = end - REQUEST_HEADER_SIZE
     if is_undecided(op.request, context):
-        return layout_for(op.request, context, length, content[IN_HEADER_SIZE:end])
+        return layout_for(op.request, context, length, content[REQUEST_HEADER_SIZE:end])
     return fixed_layout(op.request, context, length)
 
 
@@ -132,20 +130,20 @@ def _reply_body(
     if error > 0 or error < -MAX_ERRNO:
         problems.append(Problem(4, f"error {error} is not 0 or a negative errno: the kernel refuses it"))
     if error:
-        if wire_len > OUT_HEADER_SIZE:
-            problems.append(Problem(OUT_HEADER_SIZE, "an error reply must have no body: the caller gets EIO"))
-            return [_raw("body", content, OUT_HEADER_SIZE, wire_len)]
+        if wire_len > REPLY_HEADER_SIZE:
+            problems.append(Problem(REPLY_HEADER_SIZE, "an error reply must have no body: the caller gets EIO"))
+            return [_raw("body", content, REPLY_HEADER_SIZE, wire_len)]
         return []
     if op is None:
-        return [_raw("body", content, OUT_HEADER_SIZE, wire_len)] if wire_len > OUT_HEADER_SIZE else []
+        return [_raw("body", content, REPLY_HEADER_SIZE, wire_len)] if wire_len > REPLY_HEADER_SIZE else []
     if op.answer is Answer.NEVER:
         problems.append(Problem(0, f"{op.name} must not be answered"))
     fields = _reply_fields(op, request)
     if fields is None:
-        problems.append(Problem(OUT_HEADER_SIZE, "its shape depends on the request, which is missing", Severity.NOTE))
-        return [_raw("body", content, OUT_HEADER_SIZE, wire_len)]
-    walk = Walk(content, OUT_HEADER_SIZE, wire_len, context.order, problems)
-    layout = fixed_layout(fields, context, wire_len - OUT_HEADER_SIZE, short=op.short_reply)
+        problems.append(Problem(REPLY_HEADER_SIZE, "its shape depends on the request, which is missing", Severity.NOTE))
+        return [_raw("body", content, REPLY_HEADER_SIZE, wire_len)]
+    walk = Walk(content, REPLY_HEADER_SIZE, wire_len, context.order, problems)
+    layout = fixed_layout(fields, context, wire_len - REPLY_HEADER_SIZE, short=op.short_reply)
     nodes = walk.fields(layout.fields)
     _trailing(walk)
     return nodes
@@ -209,9 +207,9 @@ def _notification_body(
 ) -> list[Node]:
     if notification is None:
         problems.append(Problem(4, f"unknown notification {code}"))
-        return [_raw("body", content, OUT_HEADER_SIZE, wire_len)]
-    walk = Walk(content, OUT_HEADER_SIZE, wire_len, context.order, problems)
-    nodes = walk.fields(fixed_layout(notification.payload, context, wire_len - OUT_HEADER_SIZE).fields)
+        return [_raw("body", content, REPLY_HEADER_SIZE, wire_len)]
+    walk = Walk(content, REPLY_HEADER_SIZE, wire_len, context.order, problems)
+    nodes = walk.fields(fixed_layout(notification.payload, context, wire_len - REPLY_HEADER_SIZE).fields)
     _trailing(walk)
     return nodes
 

@@ -155,6 +155,8 @@ ERRNO = {
     529: "EIOCBQUEUED",
     530: "ERECALLCONFLICT",
 }
+MAX_ERRNO = 511  # fs/fuse/dev.c, fuse_dev_do_write(): a reply's error must be in (-512, 0]
+
 ERRNO_BY_NAME = {
     **{name: number for number, name in ERRNO.items()},
     "EWOULDBLOCK": 11,

@@ -16,19 +16,18 @@ from itertools import repeat
 from mmap import mmap
 from typing import Any
 
+from dissectors.errnos import MAX_ERRNO
 from dissectors.fields import Field
 from dissectors.layout import Context, Layout, agreed_layout, appends_context, fixed_layout, is_undecided, layout_for
 from dissectors.message import Value
 from dissectors.opcodes import NOTIFY, OPS, Answer, Either, Op
 from dissectors.steps import Block, Step, compile_steps
-from dissectors.structs import IN_HEADER, OUT_HEADER
+from dissectors.structs import IN_HEADER, OUT_HEADER, REPLY_HEADER_SIZE, REQUEST_HEADER_SIZE
 
 Buffer = bytes | bytearray | memoryview | mmap
 Values = dict[str, Value]
 
 REQUEST_LEAD, REPLY_LEAD = "I32xH2x", "Ii8x"  # len and total_extlen of a request, len and error of a reply
-REQUEST_HEADER_SIZE, REPLY_HEADER_SIZE = 40, 16
-MAX_ERRNO = 511
 
 
 def request_values(buffer: Buffer, start: int, end: int, context: Context, op: Op, wire_len: int = 0) -> Values | None:

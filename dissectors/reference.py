@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 import construct
 
 from dissectors.constructs import Refused, body_construct, header_construct, plain, with_derived
+from dissectors.errnos import MAX_ERRNO
 from dissectors.fields import Field, Role
 from dissectors.layout import (
     Context,
@@ -26,7 +27,7 @@ from dissectors.layout import (
 )
 from dissectors.message import Value
 from dissectors.opcodes import NOTIFY, OPS, Answer, Either, Notification, Op
-from dissectors.structs import IN_HEADER, OUT_HEADER
+from dissectors.structs import IN_HEADER, OUT_HEADER, REPLY_HEADER_SIZE, REQUEST_HEADER_SIZE
 
 __all__ = [
     "Parsed",
@@ -38,9 +39,6 @@ __all__ = [
     "parse_reply",
     "parse_request",
 ]
-
-IN_HEADER_SIZE, OUT_HEADER_SIZE = 40, 16
-MAX_ERRNO = 511  # fuse_dev_do_write(): error must be in (-512, 0]
 
 Values = dict[str, Value]
 
@@ -62,45 +60,45 @@ class Parsed:
 
 def parse_request(content: bytes, context: Context) -> Parsed:
     """Parse a whole request. Refused when anything about it is odd, an unknown opcode too."""
-    header = _parse_header(content, IN_HEADER.fields, IN_HEADER_SIZE, context)
+    header = _parse_header(content, IN_HEADER.fields, REQUEST_HEADER_SIZE, context)
     op = OPS.get(header["opcode"])
     if op is None:
         raise Refused(f"unknown opcode {header['opcode']}")
     extension_size = 8 * header["total_extlen"]
     if extension_size and not op.extensible:
         raise Refused(f"{op.name} has no extension area")
-    if extension_size > len(content) - IN_HEADER_SIZE:
+    if extension_size > len(content) - REQUEST_HEADER_SIZE:
         raise Refused("the extension area is longer than the message")
-    body = content[IN_HEADER_SIZE : len(content) - extension_size]
+    body = content[REQUEST_HEADER_SIZE : len(content) - extension_size]
     layout = layout_for(op.request, context, len(body), body)
     values, used = _parse_body(body, layout)
     if used < len(body) and (extension_size or not appends_context(op, context)):
         raise Refused(f"{len(body) - used} bytes too many")
-    return Parsed(header, op, values, content[IN_HEADER_SIZE + used :])
+    return Parsed(header, op, values, content[REQUEST_HEADER_SIZE + used :])
 
 
 def parse_reply(content: bytes, context: Context, op: Op, request_values: Mapping[str, Value] | None = None) -> Parsed:
     """Parse a whole reply to `op`. The shape of two replies depends on `request_values`."""
-    header = _parse_header(content, OUT_HEADER.fields, OUT_HEADER_SIZE, context)
+    header = _parse_header(content, OUT_HEADER.fields, REPLY_HEADER_SIZE, context)
     error = header["error"]
     if op.answer is Answer.NEVER:
         raise Refused(f"{op.name} is never answered")
     if error:
-        if not -MAX_ERRNO <= error < 0 or len(content) > OUT_HEADER_SIZE:
+        if not -MAX_ERRNO <= error < 0 or len(content) > REPLY_HEADER_SIZE:
             raise Refused("an error reply is a header with a negative errno")
         return Parsed(header, op)
-    body = content[OUT_HEADER_SIZE:]
+    body = content[REPLY_HEADER_SIZE:]
     layout = fixed_layout(_reply_fields(op, request_values), context, len(body), short=op.short_reply)
     return Parsed(header, op, _parse_whole(body, layout))
 
 
 def parse_notification(content: bytes, context: Context) -> Parsed:
     """Parse a whole notification."""
-    header = _parse_header(content, OUT_HEADER.fields, OUT_HEADER_SIZE, context)
+    header = _parse_header(content, OUT_HEADER.fields, REPLY_HEADER_SIZE, context)
     notification = NOTIFY.get(header["error"])
     if notification is None:
         raise Refused(f"unknown notification {header['error']}")
-    body = content[OUT_HEADER_SIZE:]
+    body = content[REPLY_HEADER_SIZE:]
     return Parsed(header, notification, _parse_whole(body, fixed_layout(notification.payload, context, len(body))))
 
 
@@ -155,7 +153,7 @@ def build_request(
         if len(extension) % 8:
             raise Refused(f"an extension area of {len(extension)} bytes: it must be a multiple of 8")
         words["total_extlen"] = len(extension) // 8
-    words["len"] = IN_HEADER_SIZE + len(body) + len(extension)
+    words["len"] = REQUEST_HEADER_SIZE + len(body) + len(extension)
     return _build_header(IN_HEADER.fields, words, context) + body + extension
 
 
@@ -173,14 +171,14 @@ def build_reply(
 ) -> bytes:
     """Build the reply to `op`, or with a negative `error` the error reply, which has no body."""
     body = b"" if error else _build_body(_reply_fields(op, request_values), values, context, op.short_reply)
-    words = {"len": OUT_HEADER_SIZE + len(body), "error": error, "unique": unique}
+    words = {"len": REPLY_HEADER_SIZE + len(body), "error": error, "unique": unique}
     return _build_header(OUT_HEADER.fields, words, context) + body
 
 
 def build_notification(notification: Notification, values: Mapping[str, Value], context: Context) -> bytes:
     """Build a notification."""
     body = _build_body(notification.payload, values, context)
-    words = {"len": OUT_HEADER_SIZE + len(body), "error": notification.code, "unique": 0}
+    words = {"len": REPLY_HEADER_SIZE + len(body), "error": notification.code, "unique": 0}
     return _build_header(OUT_HEADER.fields, words, context) + body
 
 

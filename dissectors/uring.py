@@ -16,12 +16,12 @@ from dissectors.flags import URING_CMD
 from dissectors.layout import Context, agreed_layout
 from dissectors.message import Node, Problem
 from dissectors.opcodes import OPS
+from dissectors.structs import REPLY_HEADER_SIZE, REQUEST_HEADER_SIZE
 from dissectors.walk import Walk
 
 HEADER_AREA_SIZE = 288
 OP_HEADER_AT, OP_HEADER_SIZE = 128, 128
 ENTRY_AT, ENTRY_SIZE = 256, 32
-IN_HEADER_SIZE, OUT_HEADER_SIZE = 40, 16
 COMMAND_SIZE = 40
 ADD_BUFPOOL = 4
 
@@ -49,11 +49,11 @@ def join_request(area: bytes, payload: bytes, context: Context) -> Joined | None
         return None
     payload_size = _payload_size(area, context)
     length, opcode = struct.unpack_from(context.order + "II", area)
-    size = length - IN_HEADER_SIZE - payload_size
+    size = length - REQUEST_HEADER_SIZE - payload_size
     if not 0 <= size <= OP_HEADER_SIZE:
         size = op_header_size(opcode, context)
-    data = area[:IN_HEADER_SIZE] + area[OP_HEADER_AT : OP_HEADER_AT + size] + payload[:payload_size]
-    return Joined(data, IN_HEADER_SIZE + size + payload_size)
+    data = area[:REQUEST_HEADER_SIZE] + area[OP_HEADER_AT : OP_HEADER_AT + size] + payload[:payload_size]
+    return Joined(data, REQUEST_HEADER_SIZE + size + payload_size)
 
 
 def join_reply(area: bytes, payload: bytes, context: Context) -> Joined | None:
@@ -65,9 +65,9 @@ def join_reply(area: bytes, payload: bytes, context: Context) -> Joined | None:
         return None
     (error,) = struct.unpack_from(context.order + "i", area, 4)
     payload_size = 0 if error else _payload_size(area, context)
-    wire_len = OUT_HEADER_SIZE + payload_size
+    wire_len = REPLY_HEADER_SIZE + payload_size
     length = struct.pack(context.order + "I", min(wire_len, 0xFFFF_FFFF))
-    return Joined(length + area[4:OUT_HEADER_SIZE] + payload[:payload_size], wire_len)
+    return Joined(length + area[4:REPLY_HEADER_SIZE] + payload[:payload_size], wire_len)
 
 
 def op_header_size(opcode: int, context: Context) -> int:
