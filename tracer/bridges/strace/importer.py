@@ -70,6 +70,7 @@ class StraceLog:
         self._context = LogContext()
         self._parsers: list[LogParser] = []
         self._outbox: Outbox | None = None
+        self._read_bytes = 0
 
     def run(self, sink: Sink, stop: threading.Event) -> None:
         """Feed `sink` until the log ends or `stop` is set. Raises TraceFileError when there is no FUSE in it."""
@@ -113,15 +114,14 @@ class StraceLog:
         )
         self._parsers.append(parser)
         splitter = LineSplitter()
-        total = 0
         while not stop.is_set() and (chunk := file.stream.read(CHUNK_BYTES)):
-            if total == 0:
+            if self._read_bytes == 0:
                 self._check_magic(chunk)
-            total += len(chunk)
+            self._read_bytes += len(chunk)
             parser.feed(splitter.feed(chunk))
             for _ in range(splitter.take_dropped()):
                 parser.lose(TOO_LONG, 1)
-            if total >= _GIVE_UP_BYTES and not parser.reader.recognized:
+            if self._read_bytes >= _GIVE_UP_BYTES and not any(p.reader.recognized for p in self._parsers):
                 self._refuse()
             yield parser
         parser.finish(splitter.rest())
@@ -190,9 +190,8 @@ class StraceLog:
                 raise TraceFileError(f"{self._shown} {what}", hint)
 
     def _refuse(self) -> None:
-        lines = sum(parser.line_count for parser in self._parsers)
         recognized = sum(parser.reader.recognized for parser in self._parsers)
-        if not lines:
+        if not self._read_bytes:
             raise TraceFileError(f"{self._shown} is empty", _TRACE_HINT)
         if not recognized:
             raise TraceFileError(f"{self._shown} is not a strace log: no line of it was written by strace", _TRACE_HINT)

@@ -209,18 +209,18 @@ class LogParser:
         descriptor = self._descriptors.read(printed)
         if at == len(line.text) and line.name in READS:
             return b""  # a read that never returned
-        if descriptor.role is Role.OTHER:
-            return line.text[at:] if any(word in line.text for word in _DEVICE_WORDS) else b""
+        if descriptor.role is Role.OTHER and not any(word in line.text for word in _DEVICE_WORDS):
+            return b""
         transfer = read_transfer(line.text, at)
+        if transfer is None and glued(line.text, at) == at:
+            return line.text[at:]  # cut before it showed anything
         if descriptor.role in (Role.FUSE, Role.CUSE):
             stream = self._stream(line, printed, descriptor)
-            if transfer is None:
-                return self._damaged(line, stream, line.text[at:])
-            if not self._move_device(line, stream, transfer):
-                return self._damaged(line, stream, line.text[transfer.end :])
+            if transfer is None or not self._move_device(line, stream, transfer):
+                return self._damaged(line, stream, line.text[transfer.end if transfer else at :])
         elif transfer is not None and descriptor.role is Role.UNNAMED:
             self._move_unnamed(line, printed, descriptor, transfer)
-        elif transfer is not None:
+        elif transfer is not None and descriptor.role is Role.PIPE:
             self._move_pipe(line, ("pipe", descriptor.inode), transfer)
         return line.text[transfer.end :] if transfer else b""
 
@@ -231,7 +231,13 @@ class LogParser:
             return transfer.returned is not None or not transfer.data  # nothing was read, or its length is lost
         if not is_read and transfer.returned is None and transfer.errno:
             return True  # interrupted before it wrote; the kernel starts it again
-        if not self._is_consistent(transfer, stream):
+        if self._is_last_line_cut:
+            # The digits of the result may be cut too; only the message's own length can confirm what is there.
+            length = transfer.length if is_read else transfer.offered
+            if length != int.from_bytes(transfer.data[:4], stream.order):
+                return False
+            transfer = transfer._replace(length=length)
+        if len(transfer.data) > transfer.length or (not transfer.is_cut and len(transfer.data) < transfer.length):
             return False
         if not is_read:
             self._answered(line.tid)
@@ -246,15 +252,6 @@ class LogParser:
             draft.result = -transfer.errno
         self._out.hold(draft)
         return True
-
-    def _is_consistent(self, transfer: Transfer, stream: Stream) -> bool:
-        if len(transfer.data) > transfer.length or (not transfer.is_cut and len(transfer.data) < transfer.length):
-            return False
-        # The digits of the result may be cut too; then only the message's own length can confirm them.
-        return not self._is_last_line_cut or (
-            transfer.returned in (None, transfer.length)
-            and transfer.length == int.from_bytes(transfer.data[:4], stream.order)
-        )
 
     # -- logs without -y -------------------------------------------------------------------------------------------
 
@@ -339,8 +336,8 @@ class LogParser:
         length = splice.length if splice.errno else splice.returned or 0
         data = self._splices.to_device(key, length)
         if len(data) >= framing.OUT_HEADER_SIZE and not splice.errno:
-            # vmsplice lends the page: libfuse corrects the length in the header when the file gave less than was
-            # asked for, after strace has printed it. The kernel takes no reply whose header is wrong (fuse_dev_do_write).
+            # vmsplice lends the page: libfuse corrects the length in the header when the file gave less than was asked
+            # for, after strace has printed it. The kernel takes no reply with a wrong length (fuse_dev_do_write).
             data = length.to_bytes(4, stream.order) + data[4:]
         draft = self._out.draft(line, stream, TO_KERNEL, data, length)
         draft.flags |= SPLICED
@@ -372,13 +369,9 @@ class LogParser:
 
     def _damaged(self, line: Line, stream: Stream | None, rest: bytes) -> bytes:
         """Count a call that cannot be read; return `rest` when another line may be found in it."""
-        at = glued(rest, 0)
-        head = rest if at < 0 else rest[:at]
-        is_about_device = stream is not None or any(word in line.text for word in _DEVICE_WORDS)
-        never_returned = line.name in READS and not head.strip()
-        if is_about_device and not never_returned:
+        if stream is not None or any(word in line.text for word in _DEVICE_WORDS):
             self._lose_line(line.stamp_ns, stream)
-        return rest if at >= 0 else b""
+        return rest if glued(rest, 0) >= 0 else b""
 
     def _lose_line(self, t_ns: int, stream: Stream | None) -> None:
         self.unparsed_count += 1

@@ -45,7 +45,7 @@ class Buffers(NamedTuple):
     total: int  # sum of the lengths printed; -1: none is printed
     end: int  # where the text behind the argument starts
     is_cut: bool  # more bytes belong to it than `data` shows
-    count: int  # what the next argument must be: iovecs, or bytes; -1: not known
+    next_argument: int  # what it must be: iovecs, or bytes; -1: not known
 
 
 class Transfer(NamedTuple):
@@ -54,6 +54,7 @@ class Transfer(NamedTuple):
     data: bytes
     is_cut: bool
     length: int  # bytes moved, or offered by a call that failed or did not end; -1: not known
+    offered: int  # bytes the arguments name; -1: not known
     returned: int | None  # None: the result is not known
     errno: int  # positive; 0: did not fail
     is_injected: bool
@@ -88,14 +89,13 @@ def read_transfer(text: bytes, at: int) -> Transfer | None:
     if tail is None:
         return _open_transfer(text, buffers)
     returned, error = _result(tail[2], tail[3])
-    length = returned
-    if length is None or error:
-        length = buffers.total if buffers.total >= 0 else _count(tail[1])
+    offered = buffers.total if buffers.total >= 0 else _count(tail[1])
+    length = offered if returned is None or error else returned
     if length > MAX_LENGTH:
         return None
     took_ns = _seconds(tail[5])
     injected = b"(INJECTED)" in tail[4]
-    return Transfer(buffers.data, buffers.is_cut, length, returned, error, injected, took_ns, tail.end())
+    return Transfer(buffers.data, buffers.is_cut, length, offered, returned, error, injected, took_ns, tail.end())
 
 
 def read_splice(text: bytes) -> Splice | None:
@@ -117,13 +117,13 @@ def _open_transfer(text: bytes, buffers: Buffers) -> Transfer | None:
         return None
     length = buffers.total if buffers.total >= 0 else _count(tail[0])
     end = tail.end()
-    expected = b", %d" % buffers.count
+    expected = b", %d" % buffers.next_argument
     if text.startswith(expected, buffers.end):  # the pid of a line glued to this one may follow without a space
         end = buffers.end + len(expected)
-        length = buffers.total if buffers.total >= 0 else buffers.count
+        length = buffers.total if buffers.total >= 0 else buffers.next_argument
     if not 0 <= length <= MAX_LENGTH:
         return None
-    return Transfer(buffers.data, buffers.is_cut, length, None, 0, False, -1, end)
+    return Transfer(buffers.data, buffers.is_cut, length, length, None, 0, False, -1, end)
 
 
 def _buffers(text: bytes, at: int) -> Buffers | None:
@@ -191,7 +191,7 @@ def _iovec(text: bytes, at: int) -> Buffers | None:
     is_cut = False
     if comma < 0:
         return None
-    if text[quote] != QUOTE or is_escaped(text, quote, start):
+    if quote < start or text[quote] != QUOTE or is_escaped(text, quote, start):
         quote = closing_quote(text, start)
         is_cut = quote >= 0 and text.startswith(CUT, quote + 1)
         comma = quote + (4 if is_cut else 1)
