@@ -64,7 +64,7 @@ class CodeSet:
 
 
 def distinct(numbers: Array) -> list[int]:
-    """Return the different values of a column of 16-bit numbers, in order."""
+    """Return the different values of a column of small numbers, none of them negative, in order."""
     is_one = not len(numbers) or bool((numbers == numbers[0]).all())
     found: list[int] = (numbers[:1] if is_one else np.flatnonzero(np.bincount(numbers))).tolist()
     return found

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from bisect import bisect_right
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+
+import numpy as np
 
 from dissectors.layout import Context
 from dissectors.message import Message
 from tracer.records import ChannelInfo
+from tracer.trace.columns import Array, Rows, distinct
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,3 +111,17 @@ class Session:
     def minor_is_known(self) -> bool:
         """Whether the minor comes from an INIT, from the bridge or from the user, and is no assumption."""
         return bool(self.agreements) or bool(self.info.minor) or self.override_minor is not None
+
+    def turns(self) -> list[int]:
+        """Return the records at which another agreement begins to hold."""
+        return [agreement.row for agreement in self._good[1:]]
+
+
+def stretches(sessions: Sequence[Session], channels: Array, rows: Rows) -> Iterator[tuple[Rows, Context]]:
+    """Split `rows`, of the given `channels`, by what was agreed on; yield (places in `rows`, context)."""
+    for channel in distinct(channels):
+        own, turns = np.flatnonzero(channels == channel), sessions[channel].turns()
+        stretch = np.searchsorted(np.array(turns, dtype=np.int64), rows[own], side="right")
+        for number in distinct(stretch):
+            places = own[stretch == number]
+            yield places, sessions[channel].context(int(rows[places[0]]))

@@ -24,10 +24,10 @@ from tracer.store.prefix import FUSE_AT, PREFIX, PREFIX_AT
 from tracer.store.reader import TraceFile
 from tracer.trace import index
 from tracer.trace.columns import COLUMNS, Array, Kind, Rows, Table
+from tracer.trace.events import READDIRPLUS
 from tracer.trace.names import Names, Paths
 from tracer.trace.pairing import INIT, NOTIFY_REPLY, Pairing, State, states
-from tracer.trace.sessions import Session, read_agreement
-from tracer.trace.state import READDIRPLUS
+from tracer.trace.sessions import Session, read_agreement, stretches
 from tracer.trace.state import State as DialogueState
 
 CACHED_MESSAGES = 4096
@@ -239,6 +239,10 @@ class Trace:
     def context(self, row: int) -> Context:
         """Return what the record's session had agreed on when it was sent."""
         return self.sessions[int(self.records["channel"][row])].context(row)
+
+    def stretches(self, rows: Rows) -> Iterator[tuple[Rows, Context]]:
+        """Split `rows` by what their session had agreed on; yield (places in `rows`, context)."""
+        return stretches(self.sessions, self.records["channel"][rows], rows)
 
     def message(self, row: int) -> Message:
         """Decode a record. Never raises for what is in it: see Message.problems."""
