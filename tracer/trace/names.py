@@ -7,7 +7,8 @@ number. A binding (parent, name, submount) holds from the record that brought it
 from __future__ import annotations
 
 from bisect import bisect_right
-from dataclasses import dataclass, field
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
 from enum import Enum
 
 from dissectors.opcodes import ROOT_ID
@@ -58,6 +59,15 @@ class NodeHistory:
         """What holds at the end."""
         return self.bindings[-1] if self.bindings else None
 
+    def current(self) -> Iterator[int]:
+        """Yield the places in `bindings` that may still hold, newest first: none from before it lost its names."""
+        for index in range(len(self.bindings) - 1, -1, -1):
+            if self.bindings[index].held is Held.FORGOTTEN:
+                return
+            yield index
+            if self.bindings[index].held is Held.REMOVED:
+                return
+
 
 class Names:
     """The nodes of one channel. Events must come in the order of the trace."""
@@ -66,44 +76,42 @@ class Names:
         self._nodes: dict[int, NodeHistory] = {}
         self._children: dict[tuple[int, bytes], int] = {}
         self.submounts: dict[int, int] = {ROOT_ID: 0}  # root nodeid -> row that told
+        self.has_news = False  # a submount was told that changes what was said of earlier records
         self.turns: list[int] = []  # rows at which a node that had a place already got another
 
-    def entry(self, row: int, parent: int, name: bytes, nodeid: int, is_submount: bool) -> None:
-        """A reply gave `nodeid` for `name` in `parent`: the kernel now holds one lookup more. No name: it was cut."""
+    def entry(
+        self, row: int, parent: int, name: bytes, nodeid: int, is_submount: bool, *, is_listed: bool = True
+    ) -> None:
+        """A reply gave `nodeid` for `name` in `parent`: the kernel now holds one lookup more.
+
+        A file made without a name is not listed: nothing takes its place, and it takes none. An empty name was cut
+        off by the capture.
+        """
         node = self._nodes.get(nodeid)
         if node is None:
             node = self._nodes[nodeid] = NodeHistory()
         node.nlookup += 1
         if nodeid == ROOT_ID or name in (b".", b".."):
             return
-        if not name:
-            self._unnamed(row, parent, node, nodeid, is_submount)
-            return
+        if is_submount and nodeid not in self.submounts:
+            self.has_news = self.has_news or len(self.submounts) == 1
+            self.submounts[nodeid] = row
         submount = nodeid if is_submount else self.submount(parent, row)
         last = node.last
-        known = self._children.get((parent, name))
+        is_listed = is_listed and name != b""
+        known = self._children.get((parent, name)) if is_listed else None
         if (
-            known == nodeid
+            (known == nodeid or not name)
             and last is not None
             and last.held is Held.NAMED
-            and (last.parent, last.name, last.submount) == (parent, name, submount)
+            and (last.parent, name or last.name, last.submount) == (parent, last.name, submount)
         ):
             return
         if known is not None and known != nodeid:
             self._lose(row, known, parent, name)
-        if is_submount:
-            self.submounts.setdefault(nodeid, row)
-        self._children[parent, name] = nodeid
+        if is_listed:
+            self._children[parent, name] = nodeid
         self._place(node, Binding(row, parent, name, submount))
-
-    def _unnamed(self, row: int, parent: int, node: NodeHistory, nodeid: int, is_submount: bool) -> None:
-        """Keep what is known of a node whose name the capture cut: its parent and submount, or an older name."""
-        if is_submount:
-            self.submounts.setdefault(nodeid, row)
-        last = node.last
-        if last is None or last.held is not Held.NAMED or last.parent != parent:
-            submount = nodeid if is_submount else self.submount(parent, row)
-            self._place(node, Binding(row, parent, b"", submount))
 
     def _place(self, node: NodeHistory, binding: Binding) -> None:
         if node.bindings:
@@ -111,12 +119,42 @@ class Names:
         node.add(binding)
 
     def superblock(self, row: int, nodeid: int) -> None:
-        """SYNCFS is addressed to the root of a superblock, so `nodeid` is one, announced or not (fuse_sync_fs())."""
-        if nodeid not in self.submounts:
-            self.submounts[nodeid] = row
-            node = self._nodes.setdefault(nodeid, NodeHistory())
-            last = node.last
-            self._place(node, Binding(row, last.parent if last else 0, last.name if last else b"", nodeid))
+        """SYNCFS is addressed to the root of a superblock, so `nodeid` is one (fuse_sync_fs()).
+
+        If nobody announced it, it has been one all the time: since the capture began, or since the number was given.
+        """
+        node = self._nodes.setdefault(nodeid, NodeHistory())
+        last = node.last
+        if nodeid in (0, ROOT_ID) or (last is not None and last.submount == nodeid):
+            return
+        self.has_news = True
+        self.submounts.setdefault(nodeid, row)
+        if last is None:
+            node.add(Binding(0, 0, b"", nodeid))
+        elif last.held is Held.FORGOTTEN:
+            self._place(node, Binding(row, 0, b"", nodeid))
+        for index in node.current():
+            node.bindings[index] = replace(node.bindings[index], submount=nodeid)
+
+    def settle(self) -> None:
+        """Say anew in which submount each node lay, in the order it was told: for when a submount was told late."""
+        self.has_news = False
+        order = sorted(
+            (binding.row, nodeid, index)
+            for nodeid, node in self._nodes.items()
+            for index, binding in enumerate(node.bindings)
+        )
+        for row, nodeid, index in order:
+            bindings = self._nodes[nodeid].bindings
+            binding = bindings[index]
+            if binding.submount != nodeid:
+                previous = bindings[index - 1] if index else None
+                bindings[index] = replace(binding, submount=self._inherited(row, nodeid, binding.parent, previous))
+
+    def _inherited(self, row: int, nodeid: int, parent: int, previous: Binding | None) -> int:
+        """Return the submount of a node that is now in `parent`: a root stays one, and nothing leaves its submount."""
+        before = previous.submount if previous is not None and previous.held is not Held.FORGOTTEN else 0
+        return nodeid if before == nodeid else self.submount(parent, row) or before
 
     def removed(self, row: int, parent: int, name: bytes) -> None:
         """UNLINK or RMDIR took `name` out of `parent`."""
@@ -133,7 +171,8 @@ class Names:
         elif replaced is not None and replaced != moved:
             self._lose(row, replaced, *new)
         if moved is not None:
-            self._children[new] = moved
+            if new[1]:
+                self._children[new] = moved
             self._bind(row, moved, new)
 
     def forgotten(self, row: int, nodeid: int, nlookup: int) -> None:
@@ -145,24 +184,26 @@ class Names:
         last = node.last
         if node.nlookup or last is None or last.held is Held.FORGOTTEN:
             return
-        if self._children.get((last.parent, last.name)) == nodeid:
-            del self._children[last.parent, last.name]
+        for index in node.current():
+            place = (node.bindings[index].parent, node.bindings[index].name)
+            if self._children.get(place) == nodeid:
+                del self._children[place]
         self._place(node, Binding(row, last.parent, last.name, last.submount, Held.FORGOTTEN))
 
     def submount(self, nodeid: int, row: int) -> int:
         """Return the root nodeid of the submount that `nodeid` lay in at `row`; 0 when that is unknown."""
-        if nodeid in self.submounts and nodeid != ROOT_ID:
-            return nodeid
         if nodeid == ROOT_ID or len(self.submounts) == 1:
             return ROOT_ID
         node = self._nodes.get(nodeid)
         binding = node.at(row) if node else None
         return binding.submount if binding else 0
 
-    def is_constant(self, nodeid: int) -> bool:
-        """Tell whether the node lay in the same submount all the time."""
+    def is_constant(self, nodeid: int, row: int = 1 << 62) -> bool:
+        """Tell whether the node lay in the same submount all the time from `row` on."""
         node = self._nodes.get(nodeid)
-        return node is None or len({binding.submount for binding in node.bindings}) <= 1
+        if node is None or not node.bindings:
+            return True
+        return node.rows[0] <= row and len({binding.submount for binding in node.bindings}) == 1
 
     def path(self, nodeid: int, row: int) -> bytes | None:
         """Return the path from the mount's root as it was at `row`; None when a part of it is unknown."""
@@ -189,8 +230,7 @@ class Names:
     def _bind(self, row: int, nodeid: int, place: tuple[int, bytes]) -> None:
         node = self._nodes.setdefault(nodeid, NodeHistory())
         last = node.last
-        submount = last.submount if last else self.submount(place[0], row)
-        self._place(node, Binding(row, *place, submount))
+        self._place(node, Binding(row, *place, self._inherited(row, nodeid, place[0], last)))
 
     def _lose(self, row: int, nodeid: int, parent: int, name: bytes) -> None:
         """Note that the node is no longer `name`; a node with another hard link is shown under that one again."""
@@ -198,8 +238,8 @@ class Names:
         last = node.last
         if last is None or (last.parent, last.name) != (parent, name):
             return
-        for binding in reversed(node.bindings):
-            place = (binding.parent, binding.name)
+        for index in node.current():
+            place = (node.bindings[index].parent, node.bindings[index].name)
             if place != (parent, name) and self._children.get(place) == nodeid:
                 self._place(node, Binding(row, *place, last.submount))
                 return
@@ -211,7 +251,7 @@ class Paths:
 
     def __init__(self, names: dict[int, Names]) -> None:
         self._names = names
-        self._cache: dict[tuple[int, int], str] = {}
+        self._cache: dict[tuple[int, int], tuple[int, str]] = {}  # known from this row of the stretch on, and what
         self._valid: dict[int, tuple[int, int]] = {}  # channel -> rows [from, to) the cache holds for
 
     def text(self, channel: int, nodeid: int, row: int) -> str | None:
@@ -220,13 +260,14 @@ class Paths:
         if valid is None or not valid[0] <= row < valid[1]:
             self._begin_stretch(channel, row)
         found = self._cache.get((channel, nodeid))
-        if found is not None:
-            return found
+        if found is not None and found[0] <= row:
+            return found[1]
         names = self._names.get(channel)
         path = names.path(nodeid, row) if names else None
         if path is None:
             return None  # may be named at any row: not kept
-        text = self._cache[channel, nodeid] = escape(path)
+        text = escape(path)
+        self._cache[channel, nodeid] = row, text
         return text
 
     def _begin_stretch(self, channel: int, row: int) -> None:
