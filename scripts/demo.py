@@ -74,7 +74,7 @@ def place_to_mount() -> Iterator[tuple[Path, list[str]]]:
 @contextlib.contextmanager
 def recorder(server: list[str], mount_point: Path) -> Iterator[None]:
     """Keep `fusewire record` running around a server, from the mount to the unmount."""
-    words = ["record", "-o", os.fspath(TRACE), "--bridge", "strace", "--", *server]
+    words = ["record", "-o", os.fspath(TRACE), "--bridge", "strace", "--snap", "listings", "--", *server]
     say(f"$ fusewire {shlex.join(words)} &")
     process = subprocess.Popen([FUSEWIRE, *words], cwd=ROOT, stdin=subprocess.DEVNULL, start_new_session=True)
     try:
