@@ -148,13 +148,9 @@ class Names:
             bindings = self._nodes[nodeid].bindings
             binding = bindings[index]
             if binding.submount != nodeid:
-                previous = bindings[index - 1] if index else None
-                bindings[index] = replace(binding, submount=self._inherited(row, nodeid, binding.parent, previous))
-
-    def _inherited(self, row: int, nodeid: int, parent: int, previous: Binding | None) -> int:
-        """Return the submount of a node that is now in `parent`: a root stays one, and nothing leaves its submount."""
-        before = previous.submount if previous is not None and previous.held is not Held.FORGOTTEN else 0
-        return nodeid if before == nodeid else self.submount(parent, row) or before
+                before = _submount_before(bindings[index - 1] if index else None)
+                submount = self.submount(binding.parent, row) or (before if before != nodeid else 0)
+                bindings[index] = replace(binding, submount=submount)
 
     def removed(self, row: int, parent: int, name: bytes) -> None:
         """UNLINK or RMDIR took `name` out of `parent`."""
@@ -230,7 +226,9 @@ class Names:
     def _bind(self, row: int, nodeid: int, place: tuple[int, bytes]) -> None:
         node = self._nodes.setdefault(nodeid, NodeHistory())
         last = node.last
-        self._place(node, Binding(row, *place, self._inherited(row, nodeid, place[0], last)))
+        before = _submount_before(last)  # a root stays one, and nothing leaves its submount
+        submount = before if before == nodeid else self.submount(place[0], row) or before
+        self._place(node, Binding(row, *place, submount))
 
     def _lose(self, row: int, nodeid: int, parent: int, name: bytes) -> None:
         """Note that the node is no longer `name`; a node with another hard link is shown under that one again."""
@@ -244,6 +242,10 @@ class Names:
                 self._place(node, Binding(row, *place, last.submount))
                 return
         self._place(node, Binding(row, parent, name, last.submount, Held.REMOVED))
+
+
+def _submount_before(last: Binding | None) -> int:
+    return last.submount if last is not None and last.held is not Held.FORGOTTEN else 0
 
 
 class Paths:
