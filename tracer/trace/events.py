@@ -115,6 +115,9 @@ class BodyReader:
         named = np.flatnonzero(found.is_plain & (found.nodeid != 0))
         asked = self._names(op, self._table["mate"][rows[named]].astype(np.int64), context)
         found.is_plain[named], found.names[named] = asked.is_plain, asked.names
+        for place in named[asked.is_plain].tolist() if len(op.request) > 1 else ():
+            if isinstance(found.names[place], tuple):  # SYMLINK tells the target as well
+                found.names[place] = found.names[place][0]
         return found
 
     def _removals(self, op: Op, rows: Rows, context: Context) -> Read:

@@ -5,31 +5,31 @@ Only messages that give, move or take names are looked into; all others cost one
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Protocol
 
 import numpy as np
 
 from dissectors.fields import Role
 from dissectors.flags import ATTR_SUBMOUNT
+from dissectors.layout import Context
 from dissectors.message import Value
 from dissectors.opcodes import NOTIFY, OPS_BY_NAME, ROOT_ID
-from tracer.trace.columns import Kind, Rows, Table
+from tracer.trace.columns import CodeSet, Kind, Rows, Table, distinct
+from tracer.trace.events import ENTRY_OPS, FORGET, READDIRPLUS, REMOVALS, RENAMES, BodyReader, Source
 from tracer.trace.names import Names
 
-ENTRY_OPS = tuple(
-    OPS_BY_NAME[name].code for name in ("LOOKUP", "SYMLINK", "MKNOD", "MKDIR", "LINK", "CREATE", "TMPFILE")
-)
-READDIRPLUS = OPS_BY_NAME["READDIRPLUS"].code
-REMOVALS = (OPS_BY_NAME["UNLINK"].code, OPS_BY_NAME["RMDIR"].code)
-RENAMES = (OPS_BY_NAME["RENAME"].code, OPS_BY_NAME["RENAME2"].code)
-FORGETS = (OPS_BY_NAME["FORGET"].code, OPS_BY_NAME["BATCH_FORGET"].code)
+BATCH_FORGET = OPS_BY_NAME["BATCH_FORGET"].code
 SYNCFS = OPS_BY_NAME["SYNCFS"].code
 TMPFILE = OPS_BY_NAME["TMPFILE"].code
+TMPFILE_NAME = b"(tmpfile)"
 RENAME_EXCHANGE = 2
+VARIES = -2  # instead of a submount's number: depends on the record
+_GIVES_ENTRY = frozenset(ENTRY_OPS)
 
-ON_REPLY = (*ENTRY_OPS, READDIRPLUS, *REMOVALS, *RENAMES)
-ON_REQUEST = (*FORGETS, SYNCFS)
+AT_ONCE = 1 << 15  # events read at once: bounds the memory of their names
+_ON_REPLY = CodeSet((*ENTRY_OPS, READDIRPLUS, *REMOVALS, *RENAMES))
+_ON_REQUEST = CodeSet((FORGET, BATCH_FORGET, SYNCFS))
 
 Values = Mapping[str, Value]
 
@@ -39,6 +39,15 @@ class Bodies(Protocol):
 
     def values(self, row: int) -> Values:
         """Return the body values of a record, as many as could be read."""
+        ...
+
+    @property
+    def file(self) -> Source:
+        """The file as it is mapped now."""
+        ...
+
+    def stretches(self, rows: Rows) -> Iterator[tuple[Rows, Context]]:
+        """Split `rows` by what their session had agreed on; yield (places in `rows`, context)."""
         ...
 
 
@@ -54,6 +63,18 @@ def text(values: Values, name: str) -> bytes:
     return value if isinstance(value, bytes) else b""
 
 
+class _Numbers(dict[int, int]):
+    """Submount numbers by nodeid; each is worked out when it is first asked for."""
+
+    def __init__(self, work_out: Callable[[int], int]) -> None:
+        super().__init__()
+        self._work_out = work_out
+
+    def __missing__(self, nodeid: int) -> int:
+        found = self[nodeid] = self._work_out(nodeid)
+        return found
+
+
 class State:
     """Names and submounts of every channel, up to the record `upto`."""
 
@@ -63,12 +84,14 @@ class State:
         self.names: dict[int, Names] = {}
         self.submounts: list[tuple[int, int]] = []  # (channel, root nodeid), by number
         self._numbers: dict[tuple[int, int], int] = {}
+        self._reader = BodyReader(table, lambda: bodies.file)
         self._apply: dict[int, Callable[[Names, int], None]] = {
             **dict.fromkeys(ENTRY_OPS, self._entry),
             READDIRPLUS: self._entries,
             **dict.fromkeys(REMOVALS, self._removal),
             **dict.fromkeys(RENAMES, self._rename),
-            **dict.fromkeys(FORGETS, self._forget),
+            FORGET: self._forget,
+            BATCH_FORGET: self._forget,
             SYNCFS: self._superblock,
         }
 
@@ -78,9 +101,9 @@ class State:
         if new.start == new.stop:
             return
         self._name_notifications(new)
-        for row in self._events(new):
-            names = self._of(int(self._table["channel"][row]))
-            self._apply[int(self._table["opcode"][row])](names, row)
+        events = self._events(new)
+        for start in range(0, len(events), AT_ONCE):
+            self._follow(events[start : start + AT_ONCE])
         self._assign_submounts(new)
         self.upto = new.stop
 
@@ -91,14 +114,43 @@ class State:
             self.submount_number(channel, ROOT_ID)
         return names
 
-    def _events(self, new: slice) -> list[int]:
+    def _events(self, new: slice) -> Rows:
         table = self._table
         kind, opcode = table["kind"][new], table["opcode"][new]
         is_event = (kind == Kind.REPLY) & (table["error"][new] == 0) & (table["mate"][new] >= 0)
-        is_event &= np.isin(opcode, ON_REPLY)
-        is_event |= (kind == Kind.REQUEST) & np.isin(opcode, ON_REQUEST)
-        rows: list[int] = (np.flatnonzero(is_event) + new.start).tolist()
+        is_event &= _ON_REPLY.holds(opcode)
+        is_event |= (kind == Kind.REQUEST) & _ON_REQUEST.holds(opcode)
+        rows: Rows = np.flatnonzero(is_event) + new.start
         return rows
+
+    def _follow(self, rows: Rows) -> None:
+        """Apply events in their order; one that is not laid out as declared is decoded with care."""
+        table = self._table
+        read = self._reader.read(rows, self._bodies.stretches(rows))
+        channels = table["channel"][rows]
+        by_channel = {channel: self._of(channel) for channel in distinct(channels)}
+        columns = (rows, channels, table["opcode"][rows], table["nodeid"][rows], read.is_plain, read.nodeid, read.flags)
+        for row, channel, code, parent, is_plain, nodeid, flags, name in zip(
+            *(column.tolist() for column in columns), read.names, strict=True
+        ):
+            names = by_channel[channel]
+            if not is_plain:
+                self._apply[code](names, row)
+            elif code in _GIVES_ENTRY:
+                is_listed = code != TMPFILE
+                name = name if is_listed else TMPFILE_NAME
+                if nodeid:  # 0: a negative entry
+                    names.entry(row, parent, name, nodeid, bool(flags & ATTR_SUBMOUNT), is_listed=is_listed)
+            elif code == FORGET:
+                names.forgotten(row, parent, nodeid)
+            elif code == READDIRPLUS:
+                for entry_name, entry, is_submount in name:
+                    names.entry(row, parent, entry_name, entry, is_submount)
+            elif code in RENAMES:
+                old, new = name
+                names.renamed(row, (parent, old), (nodeid, new), bool(flags & RENAME_EXCHANGE))
+            else:
+                names.removed(row, parent, name)
 
     def _entry(self, names: Names, row: int) -> None:
         reply = self._bodies.values(row)
@@ -106,11 +158,10 @@ class State:
         if not nodeid:
             return  # a negative entry
         request = int(self._table["mate"][row])
-        name = self._whole_name(request, "name")
-        if int(self._table["opcode"][row]) == TMPFILE:
-            name = b"(tmpfile)"
+        is_listed = int(self._table["opcode"][row]) != TMPFILE
+        name = self._whole_name(request, "name") if is_listed else TMPFILE_NAME
         is_submount = bool(number(reply, "attr.flags") & ATTR_SUBMOUNT)
-        names.entry(row, int(self._table["nodeid"][row]), name, nodeid, is_submount)
+        names.entry(row, int(self._table["nodeid"][row]), name, nodeid, is_submount, is_listed=is_listed)
 
     def _whole_name(self, request: int, name: str) -> bytes:
         """Return a name of a request; nothing when the capture ends in it: a part of a name is another name."""
@@ -176,10 +227,14 @@ class State:
         return found
 
     def _assign_submounts(self, new: slice) -> None:
-        channels = self._table["channel"][new]
-        for channel in np.unique(channels).tolist():
+        channels = self._table["channel"]
+        for channel in np.unique(channels[new]).tolist():
             names = self._of(channel)
-            rows = np.flatnonzero(channels == channel) + new.start
+            if names.has_news:  # about records before it, too
+                names.settle()
+                rows = np.flatnonzero(channels == channel)
+            else:
+                rows = np.flatnonzero(channels[new] == channel) + new.start
             root = self.submount_number(channel, ROOT_ID)
             for nodeid in names.submounts:
                 self.submount_number(channel, nodeid)
@@ -189,17 +244,16 @@ class State:
 
     def _assign_by_node(self, channel: int, names: Names, rows: Rows) -> None:
         table = self._table
-        nodeids, inverse = np.unique(table["nodeid"][rows], return_inverse=True)
-        last = int(rows[-1])
-        numbers = np.empty(len(nodeids), dtype=np.int32)
-        for index, nodeid in enumerate(nodeids.tolist()):
-            numbers[index] = self._number_at(channel, names, nodeid, last)
-        table["submount"][rows] = numbers[inverse]
-        for index, nodeid in enumerate(nodeids.tolist()):
-            if names.is_constant(nodeid):
-                continue
-            for row in rows[inverse == index].tolist():
-                table["submount"][row] = self._number_at(channel, names, nodeid, row)
+        numbers = _Numbers(lambda nodeid: self._steady_number(channel, names, nodeid, rows))
+        found = np.fromiter(map(numbers.__getitem__, table["nodeid"][rows].tolist()), np.int32, len(rows))
+        for place in np.flatnonzero(found == VARIES).tolist():
+            row = int(rows[place])
+            found[place] = self._number_at(channel, names, int(table["nodeid"][row]), row)
+        table["submount"][rows] = found
+
+    def _steady_number(self, channel: int, names: Names, nodeid: int, rows: Rows) -> int:
+        is_steady = names.is_constant(nodeid, int(rows[0]))
+        return self._number_at(channel, names, nodeid, int(rows[-1])) if is_steady else VARIES
 
     def _number_at(self, channel: int, names: Names, nodeid: int, row: int) -> int:
         root = ROOT_ID if nodeid == 0 else names.submount(nodeid, row)
