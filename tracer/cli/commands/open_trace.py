@@ -36,8 +36,8 @@ class Open:
 
 
 def require_terminal() -> None:
-    """Refuse to draw into a pipe."""
-    if not sys.stdout.isatty() or not sys.stdin.isatty():
+    """Refuse to draw into a pipe or a file; textual draws on stderr."""
+    if not all(stream.isatty() for stream in (sys.stdin, sys.stdout, sys.stderr)):
         raise TracerError("the terminal UI needs a terminal", "for text, use: fusewire show FILE")
 
 
