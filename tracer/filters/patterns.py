@@ -141,12 +141,14 @@ class _Parser:
         return least, most
 
     def _braces(self) -> tuple[int, int | None, int] | None:
-        """Read {m}, {m,} or {m,n}; None when the brace is a character like others."""
+        """Read {m}, {m,}, {,n} or {m,n}; None when the brace is a character like others."""
         close = self._text.find("}", self._at)
         least, comma, most = self._text[self._at + 1 : close].partition(",")
-        if close < 0 or not _is_count(least) or not (_is_count(most) or not most):
+        if close < 0 or not (_is_count(least) or (comma and not least)) or not (_is_count(most) or not most):
             return None
-        return int(least), (int(most) if most else None) if comma else int(least), close + 1
+        if not comma:
+            return int(least), int(least), close + 1
+        return int(least or 0), int(most) if most else None, close + 1
 
     def _atom(self) -> _Node:
         character = self._take()

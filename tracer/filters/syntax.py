@@ -151,26 +151,21 @@ def _explained(error: UnexpectedInput, text: str) -> FilterError:
 
 
 def _reason(text: str, start: int, wanted: set[str]) -> str:
-    rest = text[start:]
+    before, rest = text[:start].rstrip(), text[start:]
+    in_braces = before.count("{") > before.count("}")
+    wants_value = bool(wanted & _VALUES)
     for found, said in (
         (rest[:1] == "=" and rest[:2] != "==", "is equal is written =="),
         (rest[:1] == '"' and rest.count('"') == 1, "the quote is not closed"),
         (rest[:1] == "'", 'text is written in double quotes: "..."'),
         ("LBRACE" in wanted and _AFTER_FIELD not in wanted, "a set is written in braces: in {1, 5, 10..20}"),
-        ("RBRACE" in wanted and rest[:1] not in ("", ")"), "values of a set are separated by commas, and end with }"),
+        (wants_value, 'expected a value: a number (10ms, 64KiB, 0x1f), a name (SYNCFS), or text in quotes ("tmp")'),
+        (in_braces, "values of a set are separated by commas, and end with }"),
+        (_AFTER_FIELD in wanted, "expected an operator: == != < <= > >= in contains matches &, or && || and a test"),
+        ("FIELD" in wanted, "expected a field, such as fuse.opcode"),
+        (before[-1:].isdigit() and _UNIT.match(rest), "a unit is written without a space before it: 10ms, 64KiB"),
+        ("RPAR" in wanted and not rest, "a ( is not closed"),
     ):
         if found:
             return said
-    if wanted & _VALUES:
-        return 'expected a value: a number (10ms, 64KiB, 0x1f), a name (SYNCFS), or text in quotes ("tmp")'
-    if _AFTER_FIELD in wanted:
-        return "expected an operator: == != < <= > >= in contains matches &, or && || and the next test"
-    if "FIELD" in wanted:
-        return (
-            "expected a field, such as fuse.opcode" if rest else "expected something more: a field, such as fuse.opcode"
-        )
-    if text[:start].rstrip()[-1:].isdigit() and _UNIT.match(rest):
-        return "a unit is written without a space before it: 10ms, 64KiB"
-    if "RPAR" in wanted and not rest:
-        return "a ( is not closed"
     return "expected && or || before the next test" if rest else "expected something more"

@@ -1,0 +1,130 @@
+"""Regular expressions: the same answers as Python's re, in time linear in the text."""
+
+from __future__ import annotations
+
+import re
+import time
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tracer.filters.patterns import MAX_STATES, Pattern, PatternError, text_of
+
+CASES = {
+    "": ["", "a"],
+    "^/mnt1/": ["/mnt1/x", "/mnt10", "x/mnt1/"],
+    "a*b": ["aaab", "b", "aaa"],
+    "^$": ["", "a"],
+    "a{2,3}": ["a", "aa", "baaa"],
+    "^a{2}$": ["a", "aa", "aaa"],
+    "a{2,}": ["a", "aaaa"],
+    "^(?:ab|c)+$": ["abcab", "abca"],
+    "[^a]": ["a", "b", ""],
+    "[]a]": ["]", "a", "b"],
+    "[a-c-]": ["-", "b", "d"],
+    r"[\d_]+\.txt$": ["a_1.txt", "a.txt", "1.txt2"],
+    r"\w\W\s\S\D": ["a- b-", "aaaaa"],
+    "(?i)[a-c]FOO|é": ["bfoo", "É", "dfoo"],
+    "x{,3}": ["x{,3}", "xxx"],
+    "a{x": ["a{x", "a"],
+    "^a|b$": ["ab", "ca", "cb"],
+    "(a|)b": ["b", "ab", "a"],
+    ".": ["\n", "x"],
+    r"\x41\u00e9\t": ["Aé\t", "A"],
+    "a+?b??": ["aab", "b"],
+    r"\/\-\.": ["/-.", "/-x"],
+    "((a))": ["a"],
+    "é{2}": ["éé", "é"],
+}
+
+
+@pytest.mark.parametrize(("pattern", "text"), [(pattern, text) for pattern, texts in CASES.items() for text in texts])
+def test_a_pattern_is_found_where_re_finds_it(pattern: str, text: str) -> None:
+    assert Pattern(pattern).search(text) == bool(re.search(pattern, text))
+
+
+def test_a_dollar_is_the_end_and_nothing_before_it() -> None:
+    assert not Pattern("x$").search("x\n")
+
+
+def test_bytes_that_are_no_text_are_characters_of_their_own() -> None:
+    assert Pattern(r"^\xff.$").search(text_of(b"\xff\xfe"))
+    assert not Pattern(r"^é$").search(text_of(b"\xe9"))
+    assert Pattern(r"^é$").search(text_of("é".encode()))
+
+
+REFUSED = {
+    "(": "not closed",
+    ")": "without its",
+    "[a": "not closed",
+    "[z-a]": "lower character",
+    r"[a-\d]": "lower character",
+    "*": "nothing to repeat",
+    "a**": "nothing to repeat",
+    "a+{2}": "nothing to repeat",
+    "a{3,1}": "from more to less",
+    "a{1001}": "repetitions",
+    "\\": "backslash at the end",
+    r"\b": "not understood",
+    r"\1": "not understood",
+    r"\x4": "hexadecimal",
+    "(?=a)": "only",
+    "(?P<n>a)": "only",
+    "(" * 51 + ")" * 51: "inside one another",
+    "a" * 1001: "at most",
+    "((a{100}){100}){100}": "too large",
+    "(((){1000}){1000}){1000}": "too large",
+}
+
+
+@pytest.mark.parametrize(("pattern", "reason"), REFUSED.items())
+def test_what_is_no_pattern_is_refused(pattern: str, reason: str) -> None:
+    with pytest.raises(PatternError, match=re.escape(reason)):
+        Pattern(pattern)
+
+
+atoms = st.sampled_from(["a", "b", "c", ".", "[ab]", "[^a]", r"\w", r"\.", "^", "$", "(?:ab)", "()"])
+patterns = st.recursive(
+    atoms,
+    lambda inner: (
+        st.tuples(inner, inner).map("".join)
+        | st.tuples(inner, inner).map(lambda pair: f"(?:{pair[0]}|{pair[1]})")
+        | st.tuples(inner, st.sampled_from(["*", "+", "?", "{2}", "{0,2}", "{1,}"])).map(lambda p: f"(?:{p[0]}){p[1]}")
+    ),
+    max_leaves=8,
+)
+
+
+@given(patterns, st.lists(st.text("abc.", max_size=8), min_size=1, max_size=5))
+def test_any_pattern_gives_what_re_gives(pattern: str, texts: list[str]) -> None:
+    compiled, reference = Pattern(pattern), re.compile(pattern)
+    for text in [*texts, *texts]:  # the second time from what the first left in memory
+        assert compiled.search(text) == bool(reference.search(text))
+
+
+@given(st.text("ab^$.[]()|*+?{}1,\\dxu-", max_size=30), st.text("ab1", max_size=6))
+def test_any_text_is_a_pattern_or_is_refused(pattern: str, text: str) -> None:
+    try:
+        compiled = Pattern(pattern)
+    except PatternError:
+        return
+    assert compiled.search(text) in (True, False)
+
+
+@pytest.mark.parametrize("pattern", ["(a*)*b", "(a|a)*b", "a*a*a*a*a*b", "(a+)+$b", ".*a.*a.*a.*b", "(?:a?){30}a{30}b"])
+def test_no_text_makes_a_pattern_slow(pattern: str) -> None:
+    compiled = Pattern(pattern)
+    began = time.process_time()
+    assert not compiled.search("a" * 4096)
+    # re needs longer than the universe is old for some of these; what is left is a matter of milliseconds.
+    assert time.process_time() - began < 10
+
+
+def test_memory_stays_bounded_however_many_characters_a_text_asks_about() -> None:
+    compiled = Pattern("(?:x[^q]{40}|y[^p]{40})$")
+    for start in range(0, 0x30000, 4096):
+        compiled.search("".join(map(chr, range(start, start + 4096))).replace("\ud800", "x"))
+    kept = sum(len(known) for known in compiled._known.values())
+    assert kept <= 50_000
+    assert len(compiled._machine.steps) <= MAX_STATES
