@@ -201,6 +201,17 @@ class Names:
             return True
         return node.rows[0] <= row and len({binding.submount for binding in node.bindings}) == 1
 
+    def steady_from(self, nodeid: int) -> tuple[int, bool]:
+        """Return the record from which on the node never changed its submount, and whether it had no other before."""
+        node = self._nodes.get(nodeid)
+        if node is None or not node.bindings:
+            return 0, True
+        index = len(node.bindings) - 1
+        submount = node.bindings[index].submount
+        while index and node.bindings[index - 1].submount == submount:
+            index -= 1
+        return node.bindings[index].row, not index
+
     def path(self, nodeid: int, row: int) -> bytes | None:
         """Return the path from the mount's root as it was at `row`; None when a part of it is unknown."""
         parts: list[bytes] = []

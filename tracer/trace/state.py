@@ -63,16 +63,12 @@ def text(values: Values, name: str) -> bytes:
     return value if isinstance(value, bytes) else b""
 
 
-class _Numbers(dict[int, int]):
-    """Submount numbers by nodeid; each is worked out when it is first asked for."""
+class _Places(dict[int, int]):
+    """Numbers different values as they are asked for, from 0 on."""
 
-    def __init__(self, work_out: Callable[[int], int]) -> None:
-        super().__init__()
-        self._work_out = work_out
-
-    def __missing__(self, nodeid: int) -> int:
-        found = self[nodeid] = self._work_out(nodeid)
-        return found
+    def __missing__(self, value: int) -> int:
+        place = self[value] = len(self)
+        return place
 
 
 class State:
@@ -228,7 +224,7 @@ class State:
 
     def _assign_submounts(self, new: slice) -> None:
         channels = self._table["channel"]
-        for channel in np.unique(channels[new]).tolist():
+        for channel in distinct(channels[new]):
             names = self._of(channel)
             if names.has_news:  # about records before it, too
                 names.settle()
@@ -243,17 +239,21 @@ class State:
                 self._assign_by_node(channel, names, rows)
 
     def _assign_by_node(self, channel: int, names: Names, rows: Rows) -> None:
-        table = self._table
-        numbers = _Numbers(lambda nodeid: self._steady_number(channel, names, nodeid, rows))
-        found = np.fromiter(map(numbers.__getitem__, table["nodeid"][rows].tolist()), np.int32, len(rows))
-        for place in np.flatnonzero(found == VARIES).tolist():
-            row = int(rows[place])
-            found[place] = self._number_at(channel, names, int(table["nodeid"][row]), row)
-        table["submount"][rows] = found
-
-    def _steady_number(self, channel: int, names: Names, nodeid: int, rows: Rows) -> int:
-        is_steady = names.is_constant(nodeid, int(rows[0]))
-        return self._number_at(channel, names, nodeid, int(rows[-1])) if is_steady else VARIES
+        """Give each record the submount its node lay in then: at first unknown, later one, for nearly every node."""
+        column = self._table["nodeid"][rows].tolist()
+        places = _Places()
+        place = np.fromiter(map(places.__getitem__, column), np.int64, len(rows))
+        steady = [names.steady_from(nodeid) for nodeid in places]
+        late = [self._number_at(channel, names, nodeid, row) for nodeid, (row, _) in zip(places, steady, strict=True)]
+        early = [
+            self._number_at(channel, names, nodeid, -1) if is_first else VARIES
+            for nodeid, (_, is_first) in zip(places, steady, strict=True)
+        ]
+        is_late = rows >= np.array([row for row, _ in steady])[place]
+        found = np.where(is_late, np.array(late, np.int32)[place], np.array(early, np.int32)[place])
+        for index in np.flatnonzero(found == VARIES).tolist():
+            found[index] = self._number_at(channel, names, column[index], int(rows[index]))
+        self._table["submount"][rows] = found
 
     def _number_at(self, channel: int, names: Names, nodeid: int, row: int) -> int:
         root = ROOT_ID if nodeid == 0 else names.submount(nodeid, row)
