@@ -14,14 +14,17 @@ import numpy as np
 from dissectors.layout import compile_layout, needed_flags
 from dissectors.opcodes import OPS_BY_NAME, ROOT_ID
 from dissectors.structs import IN_HEADER
-from tracer.records import ChannelInfo, ChannelKind
-from tracer.trace.columns import Kind, Rows
+from dissectors.text import escape
+from tracer.analysis.kernels import SYNCFS_SINCE, is_too_old
+from tracer.records import ChannelInfo, ChannelKind, RecordFlag
+from tracer.trace.columns import BIG_ENDIAN, Array, Kind, Rows
 from tracer.trace.pairing import State
 from tracer.trace.trace import Trace
 
 SYNCFS, WRITE, DESTROY = (OPS_BY_NAME[name].code for name in ("SYNCFS", "WRITE", "DESTROY"))
 FSYNCS = tuple(OPS_BY_NAME[name].code for name in ("FSYNC", "FSYNCDIR"))
 ENOSYS = 38
+WRITE_OUT_AT = 16  # of fuse_write_out.size, from the beginning of the reply
 IN_HEADER_SIZE = sum(item.size for item in IN_HEADER.fields)
 
 
@@ -54,6 +57,7 @@ class SubmountReport:
     path: bytes | None
     st_dev: str
     exchange_count: int
+    since_exchange: int = 0  # the one that told that it is there
     requests: list[SyncRequest] = field(default_factory=list)
     written_bytes: int = 0  # by answered WRITEs, over the whole trace
     unsynced_bytes: int = 0  # of those, since the last successful SYNCFS and not covered by an FSYNC of the file
@@ -77,10 +81,9 @@ class ChannelReport:
 
     @property
     def left_out(self) -> list[SubmountReport]:
-        """Superblocks that got no SYNCFS although another one of this connection did."""
-        if not any(submount.was_reached for submount in self.submounts):
-            return []
-        return [submount for submount in self.submounts if not submount.was_reached]
+        """Superblocks that got no SYNCFS although another one of this connection did while they were there."""
+        sent = [request.exchange for submount in self.submounts for request in submount.requests]
+        return [one for one in self.submounts if not one.was_reached and sent and one.since_exchange < max(sent)]
 
 
 @dataclass(slots=True)
@@ -147,27 +150,27 @@ def _submount(trace: Trace, channel: int, info: ChannelInfo, index: int, nodeid:
         trace.names(channel).path(nodeid, last),
         info.st_dev if nodeid == ROOT_ID else "",
         len(rows),
+        trace.exchange_of(trace.names(channel).submounts[nodeid]) if nodeid != ROOT_ID else 0,
         written_bytes=writes.answered_bytes,
     )
-    synced_t_ns: int | None = None
+    synced = -1
     for row in rows[opcode == SYNCFS].tolist():
-        request = _request(trace, row, writes, synced_t_ns)
+        request = _request(trace, row, writes, synced)
         report.requests.append(request)
         if request.succeeded:
-            synced_t_ns = request.t_ns
-    report.unsynced_bytes = writes.unsynced_bytes(synced_t_ns)
+            synced = row
+    report.unsynced_bytes = writes.unsynced_bytes(synced)
     return report
 
 
-def _request(trace: Trace, row: int, writes: _Writes, synced_t_ns: int | None) -> SyncRequest:
+def _request(trace: Trace, row: int, writes: _Writes, synced: int) -> SyncRequest:
     table = trace.records
     number = trace.exchange_of(row)
     mate = int(table["mate"][row])
-    t_ns = int(table["t_ns"][row])
-    open_count, open_bytes = writes.open_at(t_ns)
+    open_count, open_bytes = writes.open_at(row)
     return SyncRequest(
         number,
-        t_ns,
+        int(table["t_ns"][row]),
         trace.state(number),
         int(table["error"][mate]) if mate >= 0 else 0,
         trace.latency_ns(number),
@@ -175,50 +178,69 @@ def _request(trace: Trace, row: int, writes: _Writes, synced_t_ns: int | None) -
         trace.comm(row),
         open_count,
         open_bytes,
-        writes.answered_between(synced_t_ns, t_ns),
+        writes.answered_between(synced, row),
     )
 
 
 class _Writes:
-    """The WRITEs of one submount: when each was sent and answered, how many bytes, of which file."""
+    """The WRITEs of one submount: when each was sent and answered, how many bytes, of which file.
+
+    "When" is a record's row: rows are in the order of time, also where times are unknown or too coarse.
+    """
 
     def __init__(self, trace: Trace, rows: Rows, fsyncs: Rows) -> None:
         table = trace.records
         mate = table["mate"][rows]
-        answered = mate >= 0
-        replies = np.where(answered, mate, 0)
-        self._ok = answered & (table["error"][replies] == 0)
-        self._sent = table["t_ns"][rows]
-        self._answered_at = np.where(answered, table["t_ns"][replies], np.iinfo(np.int64).max)
-        self._bytes = table["wire_len"][rows].astype(np.int64) - IN_HEADER_SIZE - _head_size(trace, rows)
-        self._nodeid = table["nodeid"][rows]
-        fsync_mate = table["mate"][fsyncs]
-        good = (fsync_mate >= 0) & (table["error"][np.where(fsync_mate >= 0, fsync_mate, 0)] == 0)
-        self._fsync_sent, self._fsync_nodeid = table["t_ns"][fsyncs[good]], table["nodeid"][fsyncs[good]]
+        self._ok = _succeeded(trace, rows)
+        self._sent = rows
+        self._answered = np.where(mate >= 0, mate, np.iinfo(np.int64).max)
+        asked = table["wire_len"][rows].astype(np.int64) - IN_HEADER_SIZE - _head_size(trace, rows)
+        self._bytes = np.maximum(np.where(self._ok, np.minimum(asked, _written(trace, mate)), asked), 0)
+        good = fsyncs[_succeeded(trace, fsyncs)]
+        # Reversed: the latest FSYNC of each file is the first found.
+        nodeids, latest = np.unique(table["nodeid"][good][::-1], return_index=True)
+        place = np.minimum(np.searchsorted(nodeids, table["nodeid"][rows]), max(len(nodeids) - 1, 0))
+        self._fsynced = np.full(len(rows), -1, dtype=np.int64)
+        if len(nodeids):
+            same = nodeids[place] == table["nodeid"][rows]
+            self._fsynced[same] = good[::-1][latest][place[same]]
 
     @property
     def answered_bytes(self) -> int:
         return int(self._bytes[self._ok].sum())
 
-    def open_at(self, t_ns: int) -> tuple[int, int]:
-        is_open = (self._sent < t_ns) & (self._answered_at > t_ns)
+    def open_at(self, row: int) -> tuple[int, int]:
+        is_open = (self._sent < row) & (self._answered > row)
         return int(is_open.sum()), int(self._bytes[is_open].sum())
 
-    def answered_between(self, after_ns: int | None, until_ns: int) -> int:
-        inside = self._ok & (self._answered_at <= until_ns)
-        if after_ns is not None:
-            inside &= self._answered_at > after_ns
-        return int(self._bytes[inside].sum())
+    def answered_between(self, after: int, until: int) -> int:
+        return int(self._bytes[self._ok & (self._answered > after) & (self._answered < until)].sum())
 
-    def unsynced_bytes(self, synced_ns: int | None) -> int:
+    def unsynced_bytes(self, synced: int) -> int:
         """Count bytes whose WRITE was not answered before the last good SYNCFS, nor before an FSYNC of the file."""
-        left = self._ok.copy()
-        if synced_ns is not None:
-            left &= self._answered_at > synced_ns
-        for nodeid in np.unique(self._fsync_nodeid).tolist():
-            latest = self._fsync_sent[self._fsync_nodeid == nodeid].max()
-            left &= (self._nodeid != nodeid) | (self._answered_at > latest)
+        left = self._ok & (self._answered > synced) & (self._answered > self._fsynced)
         return int(self._bytes[left].sum())
+
+
+def _succeeded(trace: Trace, rows: Rows) -> Array:
+    """Tell which requests were answered without an error, in a way the kernel took."""
+    table = trace.records
+    mate = table["mate"][rows]
+    replies = np.where(mate >= 0, mate, 0)
+    taken = (table["flags"][replies] & RecordFlag.REJECTED) == 0
+    ok: Array = (mate >= 0) & (table["error"][replies] == 0) & taken
+    return ok
+
+
+def _written(trace: Trace, mate: Rows) -> Array:
+    """Return how many bytes the replies to WRITEs say were written; as many as can be where they do not say."""
+    table = trace.records
+    mate = np.where(mate >= 0, mate, 0)
+    says = table["kept"][mate] >= WRITE_OUT_AT + 4
+    at = np.where(says, table["at"][mate], table["at"][:1]) + WRITE_OUT_AT
+    size = trace.file.words[np.where(says, at // 4, 0)]
+    size = np.where(table["bits"][mate] & BIG_ENDIAN, size.byteswap(), size).astype(np.int64)
+    return np.where(says, size, np.iinfo(np.int64).max)
 
 
 def _head_size(trace: Trace, rows: Rows) -> int:
@@ -234,7 +256,11 @@ def _reasons(trace: Trace, report: ChannelReport) -> list[str]:
     if any(submount.was_reached for submount in report.submounts):
         return []
     info, reasons = report.info, []
-    if info.kind is ChannelKind.DEV_FUSE:
+    if is_too_old(info.kind, info.kernel):
+        kernel = escape(info.kernel.encode("utf-8", "surrogateescape"))
+        since = ".".join(map(str, SYNCFS_SINCE[info.kind]))
+        reasons.append(f"Linux {kernel} sends none to {info.kind.name.lower()}: that began with {since}")
+    elif info.kind is ChannelKind.DEV_FUSE:
         reasons.append(
             "a plain fuse mount never sends SYNCFS: the kernel sends it for virtiofs since 5.14 and fuseblk since 6.18"
         )

@@ -12,8 +12,9 @@ from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
 
-SYNCFS_ON_FUSEBLK = (6, 18)
-SYNCFS_ON_VIRTIOFS = (5, 14)
+from tracer.analysis.kernels import SYNCFS_SINCE, kernel_version
+from tracer.records import ChannelKind
+
 CAP_SYS_PTRACE = 19
 
 
@@ -43,19 +44,13 @@ def run_checks() -> list[Check]:
 def _kernel() -> Check:
     release = platform.release()
     version = kernel_version(release)
-    if version >= SYNCFS_ON_FUSEBLK:
+    if version >= SYNCFS_SINCE[ChannelKind.FUSEBLK]:
         return Check("kernel", Verdict.GOOD, f"{release}: sends SYNCFS for virtiofs and fuseblk, never for plain fuse")
-    if version >= SYNCFS_ON_VIRTIOFS:
+    if version >= SYNCFS_SINCE[ChannelKind.VIRTIOFS]:
         return Check(
             "kernel", Verdict.GOOD, f"{release}: sends SYNCFS for virtiofs, not for fuseblk (6.18) or plain fuse"
         )
     return Check("kernel", Verdict.LIMITED, f"{release}: never sends SYNCFS (virtiofs since 5.14)", "a newer kernel")
-
-
-def kernel_version(release: str) -> tuple[int, int]:
-    """Return (major, minor) of a kernel release; (0, 0) when it has none."""
-    found = re.match(r"(\d+)\.(\d+)", release)
-    return (int(found[1]), int(found[2])) if found else (0, 0)
 
 
 def _device() -> Check:

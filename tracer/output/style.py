@@ -8,6 +8,8 @@ from datetime import datetime
 from enum import Enum
 from typing import TextIO
 
+from dissectors.text import escape
+
 
 class Style(Enum):
     """What a piece of text is, as an SGR sequence (ECMA-48)."""
@@ -35,6 +37,11 @@ class Painter:
     def __call__(self, text: str, style: Style) -> str:
         """Return `text` in `style`."""
         return f"\x1b[{style.value}m{text}\x1b[0m" if self.enabled and style.value else text
+
+
+def escape_text(text: str) -> str:
+    """Return what a bridge or a file says, printable: it may hold any bytes (os.fsdecode()), and control characters."""
+    return escape(text.encode("utf-8", "surrogateescape"))
 
 
 def duration(ns: int | None) -> str:

@@ -8,7 +8,7 @@ from typing import Any
 from dissectors.errnos import error_text
 from dissectors.text import escape
 from tracer.analysis.sync import ChannelReport, SubmountReport, SyncReport, SyncRequest
-from tracer.output.style import Painter, Style, byte_count, clock, duration
+from tracer.output.style import Painter, Style, byte_count, clock, duration, escape_text
 from tracer.trace.pairing import State
 
 
@@ -27,8 +27,8 @@ def sync_lines(report: SyncReport, paint: Painter) -> Iterator[str]:
 
 def _channel_lines(channel: ChannelReport, report: SyncReport, paint: Painter) -> Iterator[str]:
     info = channel.info
-    facts = [info.fstype, f"kernel {info.kernel}" if info.kernel else "", escape(info.server_command.encode())]
-    yield paint(escape(info.name.encode("utf-8", "surrogateescape")), Style.HEADING) + _in_parentheses(facts)
+    facts = [info.fstype, f"kernel {info.kernel}" if info.kernel else "", info.server_command]
+    yield paint(escape_text(info.name), Style.HEADING) + _in_parentheses(facts)
     for submount in channel.submounts:
         yield from _submount_lines(submount, channel, report, paint)
     if channel.enosys_t_ns is not None:
@@ -45,7 +45,7 @@ def _channel_lines(channel: ChannelReport, report: SyncReport, paint: Painter) -
 
 
 def _in_parentheses(facts: list[str]) -> str:
-    kept = [fact for fact in facts if fact]
+    kept = [escape_text(fact) for fact in facts if fact]
     return f"  ({', '.join(kept)})" if kept else ""
 
 
@@ -54,7 +54,7 @@ def _submount_lines(
 ) -> Iterator[str]:
     what = "root" if submount.nodeid == 1 else "submount"
     where = escape(submount.path) if submount.path is not None else "path unknown"
-    device = f", st_dev {submount.st_dev}" if submount.st_dev else ""
+    device = f", st_dev {escape_text(submount.st_dev)}" if submount.st_dev else ""
     yield f"  {what} node {submount.nodeid} {paint(where, Style.NAME)}{device}, {submount.exchange_count} requests"
     for request in submount.requests:
         yield "    " + _request_line(request, report, paint)
@@ -115,9 +115,9 @@ def _channel_json(channel: ChannelReport) -> dict[str, Any]:
     info = channel.info
     return {
         "channel": channel.channel,
-        "name": escape(info.name.encode("utf-8", "surrogateescape")),
+        "name": escape_text(info.name),
         "kind": info.kind.name,
-        "fstype": info.fstype,
+        "fstype": escape_text(info.fstype),
         "read_only": info.read_only,
         "enosys_since_ns": channel.enosys_t_ns,
         "no_syncfs_because": channel.reasons,
@@ -127,7 +127,7 @@ def _channel_json(channel: ChannelReport) -> dict[str, Any]:
             {
                 "nodeid": submount.nodeid,
                 "path": escape(submount.path) if submount.path is not None else None,
-                "st_dev": submount.st_dev or None,
+                "st_dev": escape_text(submount.st_dev) or None,
                 "requests": submount.exchange_count,
                 "written_bytes": submount.written_bytes,
                 "unsynced_bytes": submount.unsynced_bytes,

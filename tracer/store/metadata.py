@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import asdict, fields
 from typing import Any
 
@@ -15,6 +16,7 @@ MAX_NAME = 255  # of an interface name, in bytes
 MAX_DESCRIPTION = 1024
 MAX_TEXT = 4096  # of anything else a bridge says about a channel, in characters
 MAX_NOTES = 100
+_IMPOSSIBLE = re.compile("[\ud800-\udc7f\udd00-\udfff]")
 
 
 def channel_comment(info: ChannelInfo) -> bytes:
@@ -52,11 +54,12 @@ def read_channel(name: str, comments: list[bytes]) -> ChannelInfo:
         kind = kept.pop("kind", "")
         notes = kept.pop("notes", ())
         kept = {key: value for key, value in kept.items() if key == "name" or _is_like(value, known[key].default)}
-        kept["name"] = str(kept.get("name", name))
+        kept = {key: _text(value) if isinstance(value, str) else value for key, value in kept.items()}
+        kept["name"] = _text(str(kept.get("name", name)))
         return ChannelInfo(
             **kept,
             kind=ChannelKind.__members__.get(str(kind), ChannelKind.UNKNOWN),
-            notes=tuple(str(note) for note in notes) if isinstance(notes, list) else (),
+            notes=tuple(_text(str(note)) for note in notes) if isinstance(notes, list) else (),
         )
     return ChannelInfo(name=name)
 
@@ -64,6 +67,11 @@ def read_channel(name: str, comments: list[bytes]) -> ChannelInfo:
 def _is_like(value: object, default: object) -> bool:
     """Tell whether a value from a file may stand in a field of this default; numbers are unsigned, 64 bits wide."""
     return type(value) is type(default) and (not isinstance(value, int) or 0 <= value < 1 << 64)
+
+
+def _text(text: str) -> str:
+    """Return the text without the surrogates that os.fsdecode() never makes, so that os.fsencode() takes it."""
+    return _IMPOSSIBLE.sub("\N{REPLACEMENT CHARACTER}", text)
 
 
 def gap_comment(gap: Gap) -> bytes:
@@ -85,7 +93,7 @@ def read_gap(channel: int, t_ns: int, comments: list[bytes]) -> Gap | None:
             values["t_ns"] if _is_like(values.get("t_ns"), 0) else t_ns,
             -1 if values.get("channel") == -1 else channel,
             values["count"] if _is_like(values.get("count"), 0) else 0,
-            str(values.get("reason", "")),
+            _text(str(values.get("reason", ""))),
         )
     return None
 

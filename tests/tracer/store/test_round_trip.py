@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 import tempfile
 from pathlib import Path
 
@@ -127,6 +128,7 @@ def test_the_interface_name_of_a_channel_is_bounded_and_its_own_bytes() -> None:
         b'{"minor": -1, "connection": true, "read_only": 1, "name": 7, "kind": [], "notes": {}, "clock": null}',
         b'{"minor": 1e400, "kind": "NO_SUCH_KIND", "notes": [1, null, {"a": 2}], "unknown": 1}',
         b'{"minor": 99999999999999999999999999, "init_flags": -4}',
+        rb'{"name": "\ud800\udcff", "fstype": "\udfff", "notes": ["\udbff"], "server_command": "\ud83d\ude00"}',
         b"[" * 60_000,
         b'{"a":' * 10_000,
         b"[]",
@@ -144,6 +146,8 @@ def test_hostile_words_about_a_channel_leave_a_channel_of_the_declared_types(com
         assert not isinstance(value, int) or 0 <= value < 2**64
     assert isinstance(info.name, str)
     assert all(isinstance(note, str) for note in info.notes)
+    for text in (info.name, info.fstype, info.server_command, *info.notes):
+        os.fsencode(text)
 
 
 def test_the_first_comment_of_ours_counts_and_others_are_left_alone() -> None:
