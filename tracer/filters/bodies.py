@@ -143,27 +143,6 @@ def _values(trace: Trace, numbers: Rows, op: Op | Notification, kind: MessageKin
             yield place, trace.message(row).values if values is None else values
 
 
-@dataclass(frozen=True, slots=True)
-class Malformed:
-    """1 where the bytes of a message of the exchange break the protocol, else 0."""
-
-    cost: int = VALUE_COST + 1
-
-    def find(self, trace: Trace, numbers: Rows) -> Found:
-        """Return it for every exchange."""
-        first = trace.first_rows[numbers]
-        mates = trace.records["mate"][first].tolist()
-        found = [
-            _is_malformed(trace, row) or (mate >= 0 and _is_malformed(trace, mate))
-            for row, mate in zip(first.tolist(), mates, strict=True)
-        ]
-        return Found(None, np.array(found, dtype=np.int64))
-
-
-def _is_malformed(trace: Trace, row: int) -> bool:
-    return trace.fast_values(row) is None and trace.message(row).is_malformed
-
-
 def source_of(field: FilterField) -> Numbers | Texts:
     """Return the cheapest source of a field in a body."""
     op, kind = place_of(field)

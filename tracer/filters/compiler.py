@@ -12,10 +12,11 @@ from dissectors.catalog import CATALOG, FilterField, ValueKind
 from dissectors.message import MessageKind
 from dissectors.names import Flags
 from dissectors.opcodes import Notification, Op
-from tracer.filters.bodies import Malformed, source_of
+from tracer.filters.bodies import source_of
 from tracer.filters.body_names import NAMED_OPS, FirstName
 from tracer.filters.checks import NumberCheck, TextCheck, any_bit, any_flag, compared, found_in, masked, one_of
 from tracer.filters.errors import FilterError
+from tracer.filters.malformed import Malformed
 from tracer.filters.messages import messages_of
 from tracer.filters.names import EVERYTHING, KINDS, fields_below, suggestion
 from tracer.filters.paths import Path
