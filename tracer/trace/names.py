@@ -100,7 +100,7 @@ class Names:
         if is_submount and nodeid not in self.submounts:
             self.has_news = self.has_news or len(self.submounts) == 1
             self.submounts[nodeid] = row
-        submount = nodeid if is_submount else self.submount(parent, row)
+        submount = nodeid if is_submount else self._inherited(row, nodeid, parent, node.last)
         last = node.last
         is_listed = is_listed and name != b""
         known = self._children.get((parent, name)) if is_listed else None
@@ -124,7 +124,7 @@ class Names:
             and last.parent == parent
             and last.held is Held.NAMED
             and self._children.get((parent, name)) == nodeid
-            and last.submount == self.submount(parent, row)
+            and last.submount == self._inherited(row, nodeid, parent, last)
         )
 
     def _place(self, node: NodeHistory, binding: Binding) -> None:
@@ -162,8 +162,7 @@ class Names:
             bindings = self._nodes[nodeid].bindings
             binding = bindings[index]
             if binding.submount != nodeid:
-                before = _submount_before(bindings[index - 1] if index else None)
-                submount = self.submount(binding.parent, row) or (before if before != nodeid else 0)
+                submount = self._inherited(row, nodeid, binding.parent, bindings[index - 1] if index else None)
                 if binding.submount != submount:
                     bindings[index] = binding._replace(submount=submount)
 
@@ -209,12 +208,12 @@ class Names:
         binding = node.at(row) if node else None
         return binding.submount if binding else 0
 
-    def is_constant(self, nodeid: int, row: int = 1 << 62) -> bool:
-        """Tell whether the node lay in the same submount all the time from `row` on."""
-        node = self._nodes.get(nodeid)
-        if node is None or not node.bindings:
-            return True
-        return node.rows[0] <= row and len({binding.submount for binding in node.bindings}) == 1
+    def _inherited(self, row: int, nodeid: int, parent: int, last: Binding | None) -> int:
+        """Return where a node lies that record `row` put into `parent`: where that lay before, since no record brings
+        both; if nobody knows, where the node was.
+        """
+        before = last.submount if last is not None and last.held is not Held.FORGOTTEN else 0
+        return self.submount(parent, row - 1) or (before if before != nodeid else 0)
 
     def steady_from(self, nodeid: int) -> tuple[int, bool]:
         """Return the record from which on the node never changed its submount, and whether it had no other before."""
@@ -252,8 +251,8 @@ class Names:
     def _bind(self, row: int, nodeid: int, place: tuple[int, bytes]) -> None:
         node = self._nodes.setdefault(nodeid, NodeHistory())
         last = node.last
-        before = _submount_before(last)  # a root stays one, and nothing leaves its submount
-        submount = before if before == nodeid else self.submount(place[0], row) or before
+        is_root = last is not None and last.submount == nodeid
+        submount = nodeid if is_root else self._inherited(row, nodeid, place[0], last)
         self._place(node, Binding(row, *place, submount))
 
     def _lose(self, row: int, nodeid: int, parent: int, name: bytes) -> None:
@@ -268,10 +267,6 @@ class Names:
                 self._place(node, Binding(row, *place, last.submount))
                 return
         self._place(node, Binding(row, parent, name, last.submount, Held.REMOVED))
-
-
-def _submount_before(last: Binding | None) -> int:
-    return last.submount if last is not None and last.held is not Held.FORGOTTEN else 0
 
 
 class Paths:

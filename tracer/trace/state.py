@@ -253,6 +253,8 @@ class State:
         found = np.where(is_late, np.array(late, np.int32)[place], np.array(early, np.int32)[place])
         for index in np.flatnonzero(found == VARIES).tolist():
             found[index] = self._number_at(channel, names, column[index], int(rows[index]))
+        is_orphan = (self._table["kind"][rows] == Kind.REPLY) & (self._table["mate"][rows] < 0)
+        found[is_orphan] = -1  # names no node
         self._table["submount"][rows] = found
 
     def _number_at(self, channel: int, names: Names, nodeid: int, row: int) -> int:
