@@ -198,7 +198,7 @@ class Names:
             place = (node.bindings[index].parent, node.bindings[index].name)
             if self._children.get(place) == nodeid:
                 del self._children[place]
-        self._place(node, Binding(row, last.parent, last.name, last.submount, Held.FORGOTTEN))
+        self._bind(row, nodeid, (last.parent, last.name), Held.FORGOTTEN)
 
     def submount(self, nodeid: int, row: int) -> int:
         """Return the root nodeid of the submount that `nodeid` lay in at `row`; 0 when that is unknown."""
@@ -248,12 +248,12 @@ class Names:
         node = self._nodes.get(nodeid)
         return node.nlookup if node else 0
 
-    def _bind(self, row: int, nodeid: int, place: tuple[int, bytes]) -> None:
+    def _bind(self, row: int, nodeid: int, place: tuple[int, bytes], held: Held = Held.NAMED) -> None:
         node = self._nodes.setdefault(nodeid, NodeHistory())
         last = node.last
         is_root = last is not None and last.submount == nodeid
         submount = nodeid if is_root else self._inherited(row, nodeid, place[0], last)
-        self._place(node, Binding(row, *place, submount))
+        self._place(node, Binding(row, *place, submount, held))
 
     def _lose(self, row: int, nodeid: int, parent: int, name: bytes) -> None:
         """Note that the node is no longer `name`; a node with another hard link is shown under that one again."""
@@ -264,9 +264,9 @@ class Names:
         for index in node.current():
             place = (node.bindings[index].parent, node.bindings[index].name)
             if place != (parent, name) and self._children.get(place) == nodeid:
-                self._place(node, Binding(row, *place, last.submount))
+                self._bind(row, nodeid, place)
                 return
-        self._place(node, Binding(row, parent, name, last.submount, Held.REMOVED))
+        self._bind(row, nodeid, (parent, name), Held.REMOVED)
 
 
 class Paths:
