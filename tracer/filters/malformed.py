@@ -100,26 +100,29 @@ def _sound_bodies(trace: Trace, rows: Rows, op: Op | Notification, kind: Message
 
 def _fits(trace: Trace, at: Spans, op: Op | Notification, kind: MessageKind, context: Context, layout: Layout) -> Mask:
     """Tell which bodies end where their fields do."""
+    fits = np.zeros(len(at.wire), np.bool_)
     if not layout.tail:
-        fits: Mask = np.isin(at.wire, [one.shortest for one in head_layouts(op, kind, context)])
+        fits |= np.isin(at.wire, [one.shortest for one in head_layouts(op, kind, context)])
         return fits
-    (last, *more), nothing = layout.tail, np.zeros(len(at.wire), np.bool_)
+    last, *more = layout.tail
     if more or last.when is not None:
-        return nothing
-    if last.kind is FieldKind.DATA and not last.size_from:
-        filled: Mask = at.wire >= layout.head_size
-        return filled
-    if last.kind is FieldKind.DATA:
+        return fits
+    if last.kind is FieldKind.NAME:
+        fits |= _one_name(trace, at, layout.head_size)
+    elif last.kind is FieldKind.DATA and not last.size_from:
+        fits |= at.wire >= layout.head_size
+    elif last.kind is FieldKind.DATA:
         content = trace.file.content
         found, sizes = column(content, at.starts, at.kept, at.wire, op, kind, context, last.size_from)
-        filled = found & (at.wire - layout.head_size == sizes)
-        return filled
-    return _one_name(trace, at, layout.head_size) if last.kind is FieldKind.NAME else nothing
+        fits |= found & (at.wire - layout.head_size == sizes)
+    return fits
 
 
 def _one_name(trace: Trace, at: Spans, head_size: int) -> Mask:
     """Tell which bodies have their first NUL behind the fixed part as their last byte."""
     find = trace.file.mapped.find
     starts, ends = (at.starts + head_size).tolist(), (at.starts + at.wire).tolist()
-    found = [start < end and find(b"\0", start, end) == end - 1 for start, end in zip(starts, ends, strict=True)]
-    return np.array(found, dtype=np.bool_) & (at.kept == at.wire)
+    ended = [start < end and find(b"\0", start, end) == end - 1 for start, end in zip(starts, ends, strict=True)]
+    mask: Mask = at.kept == at.wire
+    mask &= np.array(ended, dtype=np.bool_)
+    return mask

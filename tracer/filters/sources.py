@@ -243,10 +243,13 @@ def _latency(trace: Trace, numbers: Rows) -> Found:
 
 def _lost_bytes(trace: Trace, numbers: Rows) -> Found:
     first = trace.first_rows[numbers]
-    table = trace.records
-    lost = table["wire_len"].astype(np.int64) - table["kept"]
-    mate = table["mate"][first]
-    return Found(None, lost[first] + np.where(mate >= 0, lost[mate], 0))
+    mate = trace.records["mate"][first]
+    return Found(None, _lost(trace, first) + np.where(mate >= 0, _lost(trace, mate), 0))
+
+
+def _lost(trace: Trace, rows: Array) -> Rows:
+    lost: Rows = trace.records["wire_len"][rows].astype(np.int64) - trace.records["kept"][rows]
+    return lost
 
 
 def _state(trace: Trace, numbers: Rows) -> Found:
