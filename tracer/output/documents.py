@@ -11,8 +11,10 @@ from dissectors.errnos import error_text
 from dissectors.jsonform import message_json, values_json
 from dissectors.opcodes import NOTIFY, OPS, notify_name, op_name
 from dissectors.text import escape
+from tracer.output.bodies import read_bodies
 from tracer.records import RecordFlag
 from tracer.trace.columns import Kind, Rows
+from tracer.trace.names import Paths
 from tracer.trace.pairing import State
 from tracer.trace.trace import Trace
 
@@ -29,72 +31,103 @@ def documents(trace: Trace, numbers: Rows) -> Iterator[Document]:
         yield from _chunk(trace, numbers[start : start + CHUNK], paths)
 
 
-def _chunk(trace: Trace, numbers: Rows, paths: Any) -> Iterator[Document]:
-    table = trace.records
-    first = trace.first_rows[numbers]
-    columns = {
-        name: table[name][first].tolist()
-        for name in (
-            "t_ns",
-            "unique",
-            "nodeid",
-            "opcode",
-            "mate",
-            "pid",
-            "channel",
-            "kind",
-            "flags",
-            "submount",
-            "kept",
-        )
-    }
-    lost = (table["wire_len"][first].astype(np.int64) - table["kept"][first]).tolist()
-    comms = trace.comms(first)
-    states, latencies = trace.states(numbers).tolist(), trace.latencies_ns(numbers).tolist()
-    submounts = trace.submounts
-    for index, (number, row) in enumerate(zip(numbers.tolist(), first.tolist(), strict=True)):
-        kind, opcode, mate = columns["kind"][index], columns["opcode"][index], columns["mate"][index]
-        submount = columns["submount"][index]
-        nodeid, channel = columns["nodeid"][index], columns["channel"][index]
-        document: Document = {
-            "exchange": number,
-            "time_ns": columns["t_ns"][index],
-            "channel": channel,
-            "opcode": notify_name(opcode) if kind == Kind.NOTIFICATION else op_name(opcode) if opcode >= 0 else None,
-            "unique": columns["unique"][index],
-            "nodeid": nodeid,
-            "submount": submounts[submount][1] if submount >= 0 else None,
-            "path": paths.text(channel, nodeid, row) if nodeid else None,
-            "pid": columns["pid"][index],
-            "comm": comms[index],
-            "state": STATE_NAMES[states[index]],
-            "latency_ns": latencies[index] if latencies[index] >= 0 else None,
-        }
-        if columns["flags"][index]:
-            document["record_flags"] = str(RecordFlag(columns["flags"][index]).name)
-        if lost[index]:
-            document["lost_bytes"] = lost[index]
+def _chunk(trace: Trace, numbers: Rows, paths: Paths) -> Iterator[Document]:
+    first = trace.first_rows[numbers].astype(np.int64)
+    mates = np.where(trace.records["kind"][first] == Kind.REQUEST, trace.records["mate"][first], -1).astype(np.int64)
+    bodies, replies = read_bodies(trace, first), _replies(trace, mates)
+    facts = _facts(trace, numbers, first, mates, paths)
+    columns = (first, mates, *(trace.records[name][first] for name in ("kind", "opcode")))
+    for document, row, mate, kind, opcode, body, (error, reply) in zip(
+        facts, *(column.tolist() for column in columns), bodies, replies, strict=True
+    ):
         if kind == Kind.REQUEST:
-            _add_request(trace, document, row, opcode, mate)
+            asked = body
+            if body is not None:
+                document["request"] = body
+            else:
+                asked = _add_body(trace, document, "request", row, opcode, None)
+            if mate >= 0:
+                _add_reply(trace, document, mate, opcode, error, reply, asked)
         elif kind == Kind.NOTIFICATION:
             _add_body(trace, document, "notification", row, opcode, None)
         else:
-            _add_reply(trace, document, row, opcode, None)
+            _add_reply(trace, document, row, opcode, int(trace.records["error"][row]), body, None)
         yield document
 
 
-def _add_request(trace: Trace, document: Document, row: int, opcode: int, mate: int) -> None:
-    values = _add_body(trace, document, "request", row, opcode, None)
-    if mate >= 0:
-        _add_reply(trace, document, mate, opcode, values)
+def _replies(trace: Trace, mates: Rows) -> Iterator[tuple[int, Document | None]]:
+    """Yield error and body of the reply in each row; (0, None) where there is none, or one to be read with care."""
+    answered = mates >= 0
+    errors = np.where(answered, trace.records["error"][np.where(answered, mates, 0)], 0)
+    bodies = iter(read_bodies(trace, mates[answered]))
+    for error, is_answered in zip(errors.tolist(), answered.tolist(), strict=True):
+        yield error, next(bodies) if is_answered else None
 
 
-def _add_reply(trace: Trace, document: Document, row: int, opcode: int, asked: Document | None) -> None:
-    error = int(trace.records["error"][row])
+def _facts(trace: Trace, numbers: Rows, first: Rows, mates: Rows, paths: Paths) -> Iterator[Document]:
+    """Yield what the index knows of each exchange."""
+    table, roots = trace.records, [root for _, root in trace.submounts]
+    names = ("t_ns", "channel", "kind", "opcode", "unique", "nodeid", "submount", "pid", "flags")
+    columns = [numbers, first, _lost_bytes(trace, first, mates), trace.states(numbers), trace.latencies_ns(numbers)]
+    columns += [table[name][first] for name in names]
+    text = paths.text
+    for (
+        number,
+        row,
+        lost,
+        state,
+        latency_ns,
+        t_ns,
+        channel,
+        kind,
+        opcode,
+        unique,
+        nodeid,
+        submount,
+        pid,
+        flags,
+        comm,
+    ) in zip(*(column.tolist() for column in columns), trace.comms(first), strict=True):
+        document: Document = {
+            "exchange": number,
+            "time_ns": t_ns,
+            "channel": channel,
+            "opcode": notify_name(opcode) if kind == Kind.NOTIFICATION else op_name(opcode) if opcode >= 0 else None,
+            "unique": unique,
+            "nodeid": nodeid,
+            "submount": roots[submount] if submount >= 0 else None,
+            "path": text(channel, nodeid, row) if nodeid else None,
+            "pid": pid,
+            "comm": comm,
+            "state": STATE_NAMES[state],
+            "latency_ns": latency_ns if latency_ns >= 0 else None,
+        }
+        if flags:
+            document["record_flags"] = str(RecordFlag(flags).name)
+        if lost:
+            document["lost_bytes"] = lost
+        yield document
+
+
+def _lost_bytes(trace: Trace, first: Rows, mates: Rows) -> Rows:
+    """Return how many bytes of each exchange were not kept, those of its reply included."""
+    lost = trace.records["wire_len"][first].astype(np.int64) - trace.records["kept"][first]
+    answered = np.flatnonzero(mates >= 0)
+    replies = mates[answered]
+    lost[answered] += trace.records["wire_len"][replies].astype(np.int64) - trace.records["kept"][replies]
+    return lost
+
+
+def _add_reply(
+    trace: Trace, document: Document, row: int, opcode: int, error: int, body: Document | None, asked: Document | None
+) -> None:
     document["error"] = error
     if error:
         document["error_name"] = error_text(error)
-    _add_body(trace, document, "reply", row, opcode, asked)
+    if body is not None:
+        document["reply"] = body
+    else:
+        _add_body(trace, document, "reply", row, opcode, asked)
 
 
 def _add_body(
