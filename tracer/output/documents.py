@@ -14,8 +14,8 @@ from dissectors.text import escape
 from tracer.output.bodies import read_bodies
 from tracer.records import RecordFlag
 from tracer.trace.columns import Kind, Rows
-from tracer.trace.names import Paths
 from tracer.trace.pairing import State
+from tracer.trace.paths import Paths
 from tracer.trace.trace import Trace
 
 CHUNK = 4096

@@ -13,7 +13,6 @@ from enum import Enum
 from typing import NamedTuple
 
 from dissectors.opcodes import ROOT_ID
-from dissectors.text import escape
 
 MAX_DEPTH = 4096  # a path of that many names is a loop of a hostile server
 
@@ -79,7 +78,9 @@ class Names:
         self._children: dict[tuple[int, bytes], int] = {}
         self.submounts: dict[int, int] = {ROOT_ID: 0}  # root nodeid -> row that told
         self.has_news = False  # a submount was told that changes what was said of earlier records
-        self.turns: list[int] = []  # rows at which a node that had a place already got another
+        self.parents: set[int] = set()  # nodes that had others in them
+        self.changed_rows: list[int] = []  # where nodes got places, in order,
+        self.changed_nodes: list[int] = []  # and which
 
     def entry(
         self, row: int, parent: int, name: bytes, nodeid: int, is_submount: bool, *, is_listed: bool = True
@@ -115,7 +116,7 @@ class Names:
             self._lose(row, known, parent, name)
         if is_listed:
             self._children[parent, name] = nodeid
-        self._place(node, Binding(row, parent, name, submount))
+        self._place(nodeid, Binding(row, parent, name, submount))
 
     def _is_known(self, last: Binding, row: int, parent: int, name: bytes, nodeid: int) -> bool:
         """Tell whether an entry says again what held last: as nearly all do, so this comes first."""
@@ -127,10 +128,11 @@ class Names:
             and last.submount == self._inherited(row, nodeid, parent, last)
         )
 
-    def _place(self, node: NodeHistory, binding: Binding) -> None:
-        if node.bindings:
-            self.turns.append(binding.row)
-        node.add(binding)
+    def _place(self, nodeid: int, binding: Binding) -> None:
+        self._nodes[nodeid].add(binding)
+        self.parents.add(binding.parent)
+        self.changed_rows.append(binding.row)
+        self.changed_nodes.append(nodeid)
 
     def superblock(self, row: int, nodeid: int) -> None:
         """SYNCFS is addressed to the root of a superblock, so `nodeid` is one (fuse_sync_fs()).
@@ -146,7 +148,7 @@ class Names:
         if last is None:
             node.add(Binding(0, 0, b"", nodeid))
         elif last.held is Held.FORGOTTEN:
-            self._place(node, Binding(row, 0, b"", nodeid))
+            self._place(nodeid, Binding(row, 0, b"", nodeid))
         for index in node.current():
             node.bindings[index] = node.bindings[index]._replace(submount=nodeid)
 
@@ -253,7 +255,7 @@ class Names:
         last = node.last
         is_root = last is not None and last.submount == nodeid
         submount = nodeid if is_root else self._inherited(row, nodeid, place[0], last)
-        self._place(node, Binding(row, *place, submount, held))
+        self._place(nodeid, Binding(row, *place, submount, held))
 
     def _lose(self, row: int, nodeid: int, parent: int, name: bytes) -> None:
         """Note that the node is no longer `name`; a node with another hard link is shown under that one again."""
@@ -267,35 +269,3 @@ class Names:
                 self._bind(row, nodeid, place)
                 return
         self._bind(row, nodeid, (parent, name), Held.REMOVED)
-
-
-class Paths:
-    """Paths of many records: a path is worked out once for each stretch of the trace in which nothing moved."""
-
-    def __init__(self, names: dict[int, Names]) -> None:
-        self._names = names
-        self._cache: dict[tuple[int, int], tuple[int, str]] = {}  # known from this row of the stretch on, and what
-        self._valid: dict[int, tuple[int, int]] = {}  # channel -> rows [from, to) the cache holds for
-
-    def text(self, channel: int, nodeid: int, row: int) -> str | None:
-        """Return the path at `row`, escaped; None when it is not known."""
-        valid = self._valid.get(channel)
-        if valid is None or not valid[0] <= row < valid[1]:
-            self._begin_stretch(channel, row)
-        found = self._cache.get((channel, nodeid))
-        if found is not None and found[0] <= row:
-            return found[1]
-        names = self._names.get(channel)
-        path = names.path(nodeid, row) if names else None
-        if path is None:
-            return None  # may be named at any row: not kept
-        text = escape(path)
-        self._cache[channel, nodeid] = row, text
-        return text
-
-    def _begin_stretch(self, channel: int, row: int) -> None:
-        names = self._names.get(channel)
-        turns = names.turns if names else []
-        index = bisect_right(turns, row)
-        self._valid[channel] = (turns[index - 1] if index else 0, turns[index] if index < len(turns) else 1 << 62)
-        self._cache = {key: text for key, text in self._cache.items() if key[0] != channel}

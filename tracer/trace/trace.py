@@ -25,8 +25,9 @@ from tracer.store.reader import TraceFile
 from tracer.trace import index
 from tracer.trace.columns import COLUMNS, Array, Kind, Rows, Table
 from tracer.trace.events import READDIRPLUS
-from tracer.trace.names import Names, Paths
+from tracer.trace.names import Names
 from tracer.trace.pairing import INIT, NOTIFY_REPLY, Pairing, State, states
+from tracer.trace.paths import Paths
 from tracer.trace.sessions import Session, read_agreement, stretches
 from tracer.trace.state import State as DialogueState
 
@@ -229,6 +230,10 @@ class Trace:
             head,
             result,
         )
+
+    def refusal(self, row: int) -> int:
+        """Return the negative errno with which the kernel refused this write of the server, 0 when it took it."""
+        return self.record(row).result if int(self.records["flags"][row]) & RecordFlag.REJECTED else 0
 
     def content(self, row: int) -> bytes:
         """Return the FUSE bytes that were kept of a record."""

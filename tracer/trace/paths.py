@@ -1,0 +1,66 @@
+"""Paths of many records, each worked out once for as long as nothing on it moved."""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+
+from dissectors.text import escape
+from tracer.trace.names import Names
+
+
+class Paths:
+    """Reads paths, fastest in the order of the trace."""
+
+    def __init__(self, names: dict[int, Names]) -> None:
+        self._names = names
+        self._channels: dict[int, _Channel] = {}
+
+    def text(self, channel: int, nodeid: int, row: int) -> str | None:
+        """Return the path at `row`, escaped; None when it is not known."""
+        found = self._channels.get(channel)
+        if found is None:
+            names = self._names.get(channel)
+            if names is None:
+                return None
+            found = self._channels[channel] = _Channel(names)
+        if not found.since <= row < found.until:
+            found.move_to(row)
+        if nodeid in found.known:
+            return found.known[nodeid]
+        return found.work_out(nodeid, row)
+
+
+class _Channel:
+    """The paths of one channel that hold between two records at which something moved: from `since` to `until`."""
+
+    def __init__(self, names: Names) -> None:
+        self._names = names
+        self._next = 0  # the first of names.changed_rows that lies ahead
+        self.since, self.until = 0, 0
+        self.known: dict[int, str | None] = {}
+
+    def work_out(self, nodeid: int, row: int) -> str | None:
+        """Work out a path and keep it."""
+        path = self._names.path(nodeid, row)
+        text = self.known[nodeid] = None if path is None else escape(path)
+        return text
+
+    def move_to(self, row: int) -> None:
+        """Forget what does not hold at `row`: on the way there a few paths, on a way back all."""
+        rows, nodes = self._names.changed_rows, self._names.changed_nodes
+        if row < self.since:
+            self.known.clear()
+            self._next = bisect_right(rows, row)
+        while self._next < len(rows) and rows[self._next] <= row:
+            self._forget(nodes[self._next])
+            self._next += 1
+        self.since = rows[self._next - 1] if self._next else 0
+        # What was appended to the trace since then lies ahead as well: ask again at every record behind the last.
+        self.until = rows[self._next] if self._next < len(rows) else row + 1
+
+    def _forget(self, nodeid: int) -> None:
+        """Forget what a change of one node's place may have changed."""
+        if nodeid in self._names.parents:
+            self.known.clear()
+        else:
+            self.known.pop(nodeid, None)
