@@ -13,6 +13,7 @@ WRITE, LOOKUP, GETXATTR, LISTXATTR = (OPS_BY_NAME[name].code for name in ("WRITE
 ENOENT, ENODATA = 2, 61
 WRITE_OVERHEAD = 80  # fuse_in_header and fuse_write_in (64 below 7.9: that much is drawn too little)
 BINS = 4096
+LATEST_NS = 1 << 62  # the year 2116
 LANE_LIMIT = 256  # submounts beyond count as unknown: a hostile trace can announce millions
 
 
@@ -22,6 +23,12 @@ class Window:
 
     start_ns: int
     end_ns: int
+
+    @classmethod
+    def bounded(cls, start_ns: int, end_ns: int) -> Window:
+        """Return a window within what numpy can compute with: a trace may claim any times."""
+        start = max(-LATEST_NS, min(start_ns, LATEST_NS - 1))
+        return cls(start, max(start + 1, min(end_ns, LATEST_NS)))
 
     @property
     def length_ns(self) -> int:
@@ -33,9 +40,10 @@ class Window:
         return (t_ns - self.start_ns) * columns // self.length_ns
 
     def columns(self, t_ns: Array, columns: int) -> Array:
-        """Return the columns of many times."""
-        found: Array = np.floor((t_ns - self.start_ns) * (columns / self.length_ns)).astype(np.int64)
-        return found
+        """Return the columns of many times; -1 and `columns` outside of the window."""
+        found = np.floor((t_ns - self.start_ns) * float(columns) / self.length_ns)
+        inside: Array = np.clip(found, -1, columns).astype(np.int64)
+        return inside
 
     def time(self, column: int, columns: int) -> int:
         """Return the time at which a column begins."""
@@ -46,14 +54,14 @@ class Window:
         length = max(1000, int(self.length_ns * factor))
         share = (around_ns - self.start_ns) / self.length_ns
         start = around_ns - int(length * min(1.0, max(0.0, share)))
-        return Window(start, start + length)
+        return Window.bounded(start, start + length)
 
     def moved_to_hold(self, t_ns: int) -> Window:
         """Return the window, moved if need be so that it holds a time."""
         if self.start_ns <= t_ns < self.end_ns:
             return self
         start = t_ns - self.length_ns // 2
-        return Window(start, start + self.length_ns)
+        return Window.bounded(start, start + self.length_ns)
 
 
 class Density:

@@ -67,13 +67,16 @@ class FilterBar(Vertical):
 
     def set(self, text: str) -> None:
         """Put in a text from outside and apply it."""
-        self.line.value = text
-        self._apply(text)
+        self.line.value = _printable(text)
+        self._apply(self.line.value)
 
     @on(Input.Changed)
     def _check(self, event: Input.Changed) -> None:
         event.stop()
-        self._show_fault(fault_of(event.value))
+        if event.value.isprintable():
+            self._show_fault(fault_of(event.value))
+        else:
+            self.line.value = _printable(event.value)
 
     @on(Input.Submitted)
     def _submit(self, event: Input.Submitted) -> None:
@@ -111,6 +114,11 @@ class FilterBar(Vertical):
         if fault is not None:
             column = len(PROMPT) + max(0, fault.column - 1 - int(self.line.scroll_offset.x))
             error.update(Text(pointing(column, fault.length, fault.reason, max(20, self.size.width))))
+
+
+def _printable(text: str) -> str:
+    """Return a text as it may be drawn: what is pasted can hold anything."""
+    return "".join(character if character.isprintable() else " " for character in text)
 
 
 def pointing(column: int, length: int, reason: str, width: int) -> str:

@@ -80,10 +80,11 @@ class HexView(ScrollView, can_focus=True):
 
     def _bring_in_sight(self, offset: int) -> None:
         line, top, page = offset // self.per_line, self.scroll_offset.y, max(1, self.size.height)
+        last = line + (1 if self.lost_bytes and line == self._data_lines - 1 else 0)  # with what is said below
         if line < top:
             self.scroll_to(y=line, animate=False, force=True)
-        elif line >= top + page:
-            self.scroll_to(y=line - page + 1, animate=False, force=True)
+        elif last >= top + page:
+            self.scroll_to(y=last - page + 1, animate=False, force=True)
 
     def on_resize(self) -> None:
         """Keep the cursor in sight."""

@@ -135,7 +135,7 @@ class TimelineModel:
         t_ns = self.trace.records["t_ns"][: self.fed]
         if not len(t_ns):
             return Window(0, 1)
-        return Window(self.density.first_ns, max(self.density.last_ns, self.density.first_ns) + 1)
+        return Window.bounded(self.density.first_ns, self.density.last_ns + 1)
 
     def picture(self, window: Window | None, columns: int, now_ns: int = 0) -> Picture:
         """Count what lies in `window`, None for the whole time. A pending SYNCFS lasts until `now_ns`."""
