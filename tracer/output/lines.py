@@ -87,10 +87,10 @@ class Lines:
             self._submount(row),
             _name(kind, opcode),
             self._path(row, kind, opcode, body),
-            self._orphan(row, error) if kind == Kind.REPLY else _what(kind, opcode, body, reply, error),
+            self._orphan(row, error) if kind == Kind.REPLY else self._what(row, mate, body, reply, error),
             self._who(row, kind),
             kind == Kind.REQUEST and opcode == SYNCFS,
-            bool(error) or bool(body.fault) or bool(reply and reply.fault),
+            bool(error or body.fault or (reply and (reply.fault or trace.refusal(reply_row)))),
             is_open,
         )
 
@@ -124,10 +124,15 @@ class Lines:
         table = self._trace.records
         answer = error_text(error) if error else f"{int(table['wire_len'][row])} bytes"
         unique = int(table["unique"][row])
-        record = self._trace.record(row)
-        if record.flags & RecordFlag.REJECTED:
-            return f"refused by the kernel with {error_text(record.result)}: {answer} for unique {unique}"
+        if refusal := self._trace.refusal(row):
+            return f"refused by the kernel with {error_text(refusal)}: {answer} for unique {unique}"
         return f"{answer} for unique {unique}, whose request was not captured"
+
+    def _what(self, row: int, mate: int, body: _Body, reply: _Body | None, error: int) -> str:
+        table = self._trace.records
+        kind, opcode = int(table["kind"][row]), int(table["opcode"][row])
+        refusal = self._trace.refusal(row if kind == Kind.NOTIFICATION else mate) if kind or reply else 0
+        return _what(kind, opcode, body, reply, error, refusal)
 
     def _who(self, row: int, kind: int) -> str:
         if kind != Kind.REQUEST:
@@ -151,7 +156,7 @@ def _name_in_parent(kind: int, opcode: int, values: Mapping[str, Value]) -> byte
     return name if isinstance(name, bytes) else None
 
 
-def _what(kind: int, opcode: int, body: _Body, reply: _Body | None, error: int) -> str:
+def _what(kind: int, opcode: int, body: _Body, reply: _Body | None, error: int, refusal: int) -> str:
     """Return the summary; without the name where the path ends in it."""
     op = NOTIFY.get(opcode) if kind == Kind.NOTIFICATION else OPS.get(opcode)
     text = summary(op, body.values, reply.values if reply is not None else None, error)
@@ -159,6 +164,9 @@ def _what(kind: int, opcode: int, body: _Body, reply: _Body | None, error: int) 
     if name is not None and "name" in body.values:
         text = text.removeprefix(escape(name)).lstrip()
     fault = body.fault or (reply.fault if reply is not None else "")
+    if refusal:
+        # fuse_dev_do_write() ends the request all the same, with EIO; to a notification, the server alone hears of it.
+        text += f" [refused by the kernel with {error_text(refusal)}" + (": the caller got EIO]" if reply else "]")
     if fault:
         text += f" [malformed: {fault}]"
     return text if len(text) <= MAX_SUMMARY else text[: MAX_SUMMARY - 1] + "…"

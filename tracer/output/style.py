@@ -67,6 +67,11 @@ def byte_count(count: int) -> str:
     return f"{count} B"
 
 
+def counted(count: int, noun: str) -> str:
+    """Return a number with what it counts, in the plural unless it is one."""
+    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
+
+
 def clock(t_ns: int, has_times: bool = True) -> str:
     """Return the local time of day with microseconds; the bare number where the source has no times."""
     if not has_times:

@@ -8,7 +8,7 @@ from typing import Any
 from dissectors.errnos import error_text
 from dissectors.text import escape
 from tracer.analysis.sync import ChannelReport, SubmountReport, SyncReport, SyncRequest
-from tracer.output.style import Painter, Style, byte_count, clock, duration, escape_text
+from tracer.output.style import Painter, Style, byte_count, clock, counted, duration, escape_text
 from tracer.trace.pairing import State
 
 
@@ -38,7 +38,7 @@ def _channel_lines(channel: ChannelReport, report: SyncReport, paint: Painter) -
             Style.ERROR,
         )
     if channel.cut_listings:
-        text = f"  {channel.cut_listings} directory listings were cut by the capture: submounts in them are unknown"
+        text = f"  {counted(channel.cut_listings, 'directory listing')} cut by the capture: submounts there are unknown"
         yield paint(f"{text} (record with --snap listings)", Style.WARNING)
     for reason in channel.reasons:
         yield paint(f"  no SYNCFS: {reason}", Style.WARNING)
@@ -55,7 +55,8 @@ def _submount_lines(
     what = "root" if submount.nodeid == 1 else "submount"
     where = escape(submount.path) if submount.path is not None else "path unknown"
     device = f", st_dev {escape_text(submount.st_dev)}" if submount.st_dev else ""
-    yield f"  {what} node {submount.nodeid} {paint(where, Style.NAME)}{device}, {submount.exchange_count} requests"
+    requests = counted(submount.exchange_count, "request")
+    yield f"  {what} node {submount.nodeid} {paint(where, Style.NAME)}{device}, {requests}"
     for request in submount.requests:
         yield "    " + _request_line(request, report, paint)
     if not submount.requests and submount in channel.left_out:
@@ -71,12 +72,14 @@ def _request_line(request: SyncRequest, report: SyncReport, paint: Painter) -> s
     line = (
         f"{paint('◆ SYNCFS', Style.SYNC)} {clock(request.t_ns, report.has_times)} by {who}: {_outcome(request, paint)}"
     )
-    line += f", covers {byte_count(request.covered_bytes)} written before"
+    written = byte_count(request.covered_bytes)
+    if request.succeeded:
+        line += f", covers {written} written before"
+    elif request.covered_bytes:
+        line += paint(f", {written} written before are not covered", Style.WARNING)
     if request.open_writes:
-        line += paint(
-            f", {request.open_writes} WRITEs ({byte_count(request.open_write_bytes)}) were still unanswered",
-            Style.WARNING,
-        )
+        waiting = f"{counted(request.open_writes, 'WRITE')} ({byte_count(request.open_write_bytes)})"
+        line += paint(f", {waiting} still unanswered", Style.WARNING)
     return f"{line}  (exchange {request.exchange})"
 
 
@@ -85,6 +88,10 @@ def _outcome(request: SyncRequest, paint: Painter) -> str:
         return paint("not answered when the trace ends", Style.ERROR)
     if request.state is not State.DONE:
         return paint(request.state.name.lower().replace("_", " "), Style.ERROR)
+    if request.refused:
+        return paint(
+            f"answer refused by the kernel with {error_text(request.refused)}, the caller got EIO", Style.ERROR
+        )
     if request.error:
         return paint(f"{error_text(request.error)} after {duration(request.latency_ns)}", Style.ERROR)
     return f"answered in {duration(request.latency_ns)}"
@@ -98,7 +105,7 @@ def _verdict(report: SyncReport, paint: Painter) -> str:
     left_out = sum(len(channel.left_out) for channel in report.channels)
     text = f"{len(requests)} SYNCFS, {good} answered with success"
     if left_out:
-        text += f"; {left_out} superblocks left out"
+        text += f"; {counted(left_out, 'superblock')} left out"
     return paint(text, Style.ERROR if report.has_finding else Style.HEADING)
 
 
@@ -144,6 +151,7 @@ def _request_json(request: SyncRequest) -> dict[str, Any]:
         "time_ns": request.t_ns,
         "state": request.state.name,
         "error": request.error,
+        "refused": request.refused,
         "latency_ns": request.latency_ns,
         "pid": request.pid,
         "comm": escape(request.comm),
