@@ -76,7 +76,7 @@ class Assembler:
         """Begin a message that `line` shows, dated when the call was entered."""
         if line.stamp_ns >= 0:
             return Draft(line.stamp_ns, stream, line.tid, direction, data, wire_len)
-        t_ns = self._clock.last_ns
+        t_ns = self._now_ns()
         if self._clock.kind is ClockKind.NONE:
             self._ticks += 1
             t_ns = self._ticks
@@ -140,6 +140,7 @@ class Assembler:
                 draft.stream = self._book.init_seen(draft.stream)
             if self.comm_of is not None:
                 draft.comm = self.comm_of(draft.data)
+        draft.data = draft.data[: draft.wire_len]  # a damaged log may show more bytes than passed
         draft.stream.has_records = True
         self.records.append(draft.record(self._bridge))
 
@@ -150,5 +151,9 @@ class Assembler:
             last.count += count
             return
         if t_ns < 0:
-            t_ns = max(self._clock.last_ns, self.records[-1].t_ns if self.records else 0)
+            t_ns = self._now_ns()
         self.losses.append(Loss(t_ns, stream, reason, self.line_number, count))
+
+    def _now_ns(self) -> int:
+        """Return the last time the log told; the short way does not tell the clock."""
+        return max(self._clock.last_ns, self.records[-1].t_ns if self.records else 0)

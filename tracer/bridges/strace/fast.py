@@ -18,7 +18,7 @@ Message = tuple[int, bytes, int]  # t_ns, data, wire_len
 
 # pid, epoch with us or ns, call, descriptor with the device's name, start of the buffer
 match_fast: Final = re.compile(
-    rb"(?:(\d{1,7}) +)?([1-8]\d{9})\.(\d{6}(?:\d{3})?) (read|writev|write)"
+    rb"(?:([1-9]\d{0,6}) +)?([1-8]\d{9})\.(\d{6}(?:\d{3})?) (read|writev|write)"
     rb"\((\d{1,10}</dev/fuse(?:<char 10:229>)?>), (?=[\"\[])"
 ).match
 # A read from something that is neither the device nor a pipe. A write could hide the start of another line behind its
@@ -108,7 +108,7 @@ def _any_buffer(line: bytes, at: int) -> tuple[bytes, int] | None:
             return None
         data, _, end, is_cut, _ = buffers
         tail = _ARRAY_TAIL(line, end)
-    if tail is None:
+    if tail is None or not data:
         return None
     wire_len = int(tail[1])
     if wire_len > MAX_LENGTH or (len(data) >= wire_len if is_cut else len(data) != wire_len):

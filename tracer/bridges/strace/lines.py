@@ -92,6 +92,8 @@ class Clock:
             return self._day(stamp)
         value, part = _ns(stamp)
         if len(stamp) - len(part) < 9:
+            if self.kind is ClockKind.EPOCH:
+                return -1  # a damaged line: no log has both
             self.kind = ClockKind.RELATIVE
             value = min(value + max(self.last_ns, 0), MAX_NS)
         else:

@@ -129,7 +129,7 @@ class LogParser:
         stream = self._book.by_key.get(key) or self._open_fast(key)
         out = self._out
         if out.held is not None:
-            out.release(t_ns)
+            out.release(int(seconds + part) * (1 if len(part) == 9 else 1000))
         comm = b""
         if is_request:
             if data[4:8] in INITS:

@@ -159,9 +159,9 @@ def iovecs(text: bytes, at: int) -> Buffers | None:
     is_cut = False
     at += 1
     while not text.startswith(b"]", at):
-        if text.startswith(b"...", at):  # strace shows at most -s elements
+        if text.startswith(b"...]", at):  # strace shows at most -s elements
             at, total, is_cut = at + 3, -1, True
-            continue
+            break
         iovec = _iovec(text, at) if text.startswith(_IOVEC, at) else _unread_iovec(text, at)
         if iovec is None:
             return None
