@@ -21,6 +21,8 @@ from tracer.filters.sources import VALUE_COST, Bools, Found
 from tracer.trace.columns import BIG_ENDIAN, Array, Kind, Rows
 from tracer.trace.trace import Trace
 
+EXTENSIBLE = frozenset(op.code for op in OPS.values() if op.extensible)
+
 
 @dataclass(frozen=True, slots=True)
 class Malformed:
@@ -43,8 +45,14 @@ def broken(trace: Trace, rows: Rows) -> Bools:
     bad = np.zeros(len(rows), np.bool_)
     for place in np.flatnonzero(~_sound(trace, rows)).tolist():
         row = int(rows[place])
-        bad[place] = trace.fast_values(row) is None and trace.message(row).is_malformed
+        bad[place] = not _reads_fast(trace, row) and trace.message(row).is_malformed
     return bad
+
+
+def _reads_fast(trace: Trace, row: int) -> bool:
+    """Tell whether the struct path vouches for a record; it does not look into an extension area."""
+    opcode, kind = int(trace.records["opcode"][row]), int(trace.records["kind"][row])
+    return not (kind == Kind.REQUEST and opcode in EXTENSIBLE) and trace.fast_values(row) is not None
 
 
 def _sound(trace: Trace, rows: Rows) -> Bools:

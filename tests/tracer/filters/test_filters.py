@@ -128,7 +128,7 @@ BODY = {
     r'fuse.name matches "\.txt$"': [2],
     r'fuse.name matches r"\.txt$"': [2],
     r'fuse.name matches "(?i)TMP"': [2],
-    r'fuse.name matches "[\\xff]"': [19],
+    r'fuse.name matches "[\xff]"': [19],
     "fuse.name": [1, 2, 3, 4, 16, 19],
     'fuse.name != "mnt1"': [2, 3, 4, 16, 19],
     '!(fuse.name == "mnt1")': without(1),

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tracer.filters.patterns import MAX_STATES, Pattern, PatternError, text_of
+from tracer.filters.patterns import Pattern, PatternError, text_of
 
 CASES = {
     "": ["", "a"],
@@ -20,17 +20,15 @@ CASES = {
     "a{2,}": ["a", "aaaa"],
     "^(?:ab|c)+$": ["abcab", "abca"],
     "[^a]": ["a", "b", ""],
-    "[]a]": ["]", "a", "b"],
     "[a-c-]": ["-", "b", "d"],
     r"[\d_]+\.txt$": ["a_1.txt", "a.txt", "1.txt2"],
     r"\w\W\s\S\D": ["a- b-", "aaaaa"],
     "(?i)[a-c]FOO|é": ["bfoo", "É", "dfoo"],
-    "x{,3}": ["x{,3}", "xxx"],
     "a{x": ["a{x", "a"],
     "^a|b$": ["ab", "ca", "cb"],
     "(a|)b": ["b", "ab", "a"],
     ".": ["\n", "x"],
-    r"\x41\u00e9\t": ["Aé\t", "A"],
+    r"\x41\xe9\t": ["Aé\t", "A"],
     "a+?b??": ["aab", "b"],
     r"\/\-\.": ["/-.", "/-x"],
     "((a))": ["a"],
@@ -48,32 +46,26 @@ def test_a_dollar_is_the_end_and_nothing_before_it() -> None:
 
 
 def test_bytes_that_are_no_text_are_characters_of_their_own() -> None:
-    assert Pattern(r"^\xff.$").search(text_of(b"\xff\xfe"))
-    assert not Pattern(r"^é$").search(text_of(b"\xe9"))
-    assert Pattern(r"^é$").search(text_of("é".encode()))
+    assert Pattern("^..$").search(text_of(b"\xff\xfe"))
+    assert Pattern(text_of(b"^\xff.$")).search(text_of(b"\xff\xfe"))
+    assert not Pattern("^é$").search(text_of(b"\xe9"))
+    assert Pattern("^é$").search(text_of("é".encode()))
 
 
 REFUSED = {
-    "(": "not closed",
-    ")": "without its",
-    "[a": "not closed",
-    "[z-a]": "lower character",
-    r"[a-\d]": "lower character",
-    "*": "nothing to repeat",
-    "a**": "nothing to repeat",
-    "a+{2}": "nothing to repeat",
-    "a{3,1}": "from more to less",
-    "a{1001}": "repetitions",
-    "\\": "backslash at the end",
-    r"\b": "not understood",
-    r"\1": "not understood",
-    r"\x4": "hexadecimal",
-    "(?=a)": "only",
-    "(?P<n>a)": "only",
-    "(" * 51 + ")" * 51: "inside one another",
+    "(": "missing )",
+    ")": "unexpected )",
+    "[a": "missing ]",
+    "[z-a]": "invalid character class range",
+    "*": "no argument for repetition",
+    "a**": "bad repetition operator",
+    "a{1001}": "repetition",
+    "\\": "trailing \\",
+    r"\1": "invalid escape",
+    "(?=a)": "invalid perl operator",
+    "(?<=a)": "invalid",
     "a" * 1001: "at most",
-    "((a{100}){100}){100}": "too large",
-    "(((){1000}){1000}){1000}": "too large",
+    "((a{100}){100}){100}": "invalid repetition",
 }
 
 
@@ -114,12 +106,3 @@ def test_any_text_is_a_pattern_or_is_refused(pattern: str, text: str) -> None:
 @pytest.mark.parametrize("pattern", ["(a*)*b", "(a|a)*b", "a*a*a*a*a*b", "(a+)+$b", ".*a.*a.*a.*b", "(?:a?){30}a{30}b"])
 def test_a_search_comes_to_an_end_where_backtracking_would_not(pattern: str) -> None:
     assert not Pattern(pattern).search("a" * 4096)
-
-
-def test_memory_stays_bounded_however_many_characters_a_text_asks_about() -> None:
-    compiled = Pattern("(?:x[^q]{40}|y[^p]{40})$")
-    for start in range(0, 0x30000, 4096):
-        compiled.search("".join(map(chr, range(start, start + 4096))).replace("\ud800", "x"))
-    kept = sum(len(known) for known in compiled._known.values())
-    assert kept <= 50_000
-    assert len(compiled._machine.steps) <= MAX_STATES
