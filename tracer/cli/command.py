@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Callable
 from enum import IntEnum
 from typing import Protocol
+
+MAX_MINOR = 255
 
 
 class Exit(IntEnum):
@@ -33,16 +36,36 @@ class Command(Protocol):
 
 
 def say(text: str) -> None:
-    """Tell a person what is going on, on stderr."""
-    print(f"fusewire: {text}", file=sys.stderr, flush=True)
+    """Tell a person what is going on, on stderr; what could drive a terminal is escaped."""
+    print(f"fusewire: {printable(text)}", file=sys.stderr, flush=True)
+
+
+def printable(text: str) -> str:
+    """Return our own words with whatever they quote (names of files, say) made harmless; lines stay lines."""
+    return "".join(c if c.isprintable() or c == "\n" else c.encode("unicode_escape").decode() for c in text)
+
+
+def number_from(least: int) -> Callable[[str], int]:
+    """Return an argparse type: a number of at least `least`, said so when it is none."""
+
+    def read(text: str) -> int:
+        try:
+            value = int(text)
+        except ValueError:
+            value = least - 1
+        if value < least:
+            raise argparse.ArgumentTypeError(f"{text!a} is no number from {least} on")
+        return value
+
+    return read
 
 
 def minor_of(text: str) -> int:
-    """Read a protocol minor as the user gives it, "31" or "7.31"; ValueError otherwise."""
-    minor = int(text.removeprefix("7."))
-    if not 0 <= minor <= 255:
-        raise ValueError(text)
-    return minor
+    """Read a protocol minor as the user gives it, "31" or "7.31"; an argparse type."""
+    digits = text.removeprefix("7.")
+    if not (digits.isascii() and digits.isdigit() and int(digits) <= MAX_MINOR):
+        raise argparse.ArgumentTypeError(f"{text!a} is no protocol minor: give a number like 31, or 7.31")
+    return int(digits)
 
 
 def add_minor(parser: argparse.ArgumentParser) -> None:

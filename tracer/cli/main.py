@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import io
 import os
 import sys
 from importlib.metadata import PackageNotFoundError, version
 
-from tracer.cli.command import Command, Exit
+from tracer.cli.command import Command, Exit, printable, say
 from tracer.errors import TracerError
 
 # Name, then the class in tracer.cli.commands.<module>. A command's module is imported when it is run: `fusewire --help`
@@ -33,6 +34,9 @@ def main(argv: list[str] | None = None) -> int:
     if command is None:
         parser.print_help(sys.stderr)
         return Exit.USAGE
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # a terminal or locale that cannot show ◆ or a name gets \u25c6
+            stream.reconfigure(errors="backslashreplace")
     try:
         code = command.run(arguments)
         sys.stdout.flush()
@@ -75,9 +79,9 @@ def _version() -> str:
 
 
 def _fail(error: TracerError) -> int:
-    print(f"fusewire: {error.message}", file=sys.stderr)
+    say(error.message)
     if error.hint:
-        print(f"  {error.hint}", file=sys.stderr)
+        print(f"  {printable(error.hint)}", file=sys.stderr)
     return Exit.USAGE
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from tracer.cli.command import Exit, say
 from tracer.errors import TraceFileError
+from tracer.output.style import counted, escape_text
 from tracer.records import Bridge, ChannelInfo, Gap, RawRecord
 from tracer.store.writer import TraceWriter
 
@@ -23,9 +24,9 @@ class Narrator:
     def channel(self, info: ChannelInfo) -> int:
         """Pass a channel on, and say what it is."""
         number = self._writer.channel(info)
-        say(f"channel {number}: {ascii(info.name)[1:-1]}" + (f" ({info.fstype})" if info.fstype else ""))
+        say(f"channel {number}: {escape_text(info.name)}" + (f" ({escape_text(info.fstype)})" if info.fstype else ""))
         for note in info.notes:
-            say(f"  note: {note}")
+            say(f"  note: {escape_text(note)}")
         return number
 
     def records(self, batch: Sequence[RawRecord]) -> None:
@@ -36,7 +37,8 @@ class Narrator:
         """Pass a loss on, and say so."""
         self._writer.gap(gap)
         if self._writer.gap_count <= 10:
-            say(f"lost {gap.count or 'some'} records: {gap.reason}")
+            lost = counted(gap.count, "record") if gap.count else "some records"
+            say(f"lost {lost}: {escape_text(gap.reason)}")
 
 
 @contextmanager
@@ -62,9 +64,10 @@ def capture(bridge: Bridge, path: Path, command: str) -> int:
 
 def closing_words(writer: TraceWriter) -> int:
     """Say what a capture brought; return an Exit."""
-    say(f"{writer.record_count} records in {writer.path}")
+    say(f"{counted(writer.record_count, 'record')} in {writer.path}")
     if writer.gap_count:
-        say(f"{writer.lost_count or 'an unknown number of'} records are known to be lost, in {writer.gap_count} places")
+        lost = counted(writer.lost_count, "record") if writer.lost_count else "an unknown number of records"
+        say(f"known to be lost: {lost}, in {counted(writer.gap_count, 'place')}")
         return Exit.LOST
     return Exit.FINE
 

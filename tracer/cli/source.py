@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from tracer.bridges.strace import Snap, StraceBridge
+from tracer.cli.command import number_from
 from tracer.errors import TracerError
 
 SNAPS = {"headers": Snap.HEADERS, "listings": Snap.LISTINGS, "all": Snap.ALL}
@@ -16,7 +17,7 @@ def add_source(parser: argparse.ArgumentParser) -> None:
     """Declare what to record and how much of it."""
     source = parser.add_argument_group("what to record (one of)")
     source.add_argument("server", nargs="*", metavar="-- SERVER ARGS", help="start this server; INIT is seen")
-    source.add_argument("--pid", type=int, help="attach to a running server")
+    source.add_argument("--pid", type=number_from(1), help="attach to a running server")
     source.add_argument("--mount", type=Path, metavar="DIR", help="attach to the server of this mount")
     parser.add_argument(
         "--bridge", choices=("auto", "strace"), default="auto", help="how to overhear it (default: auto)"
@@ -41,10 +42,9 @@ def snap_bytes(text: str) -> int:
     """Read a snap length: a word or a number of bytes, 0 for everything."""
     if text in SNAPS:
         return int(SNAPS[text])
-    value = int(text)
-    if value < 0:
-        raise ValueError(text)
-    return value
+    if not (text.isascii() and text.isdigit()):
+        raise argparse.ArgumentTypeError(f"{text!a} is neither a number of bytes nor headers, listings or all")
+    return int(text)
 
 
 def bridge_of(arguments: argparse.Namespace, on_note: Callable[[str], None]) -> StraceBridge:

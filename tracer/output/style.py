@@ -30,9 +30,9 @@ class Painter:
         self.enabled = enabled
 
     @classmethod
-    def for_stream(cls, stream: TextIO = sys.stdout) -> Painter:
-        """Paint on a terminal only, and not when NO_COLOR is set (no-color.org)."""
-        return cls(stream.isatty() and not os.environ.get("NO_COLOR"))
+    def for_stream(cls, stream: TextIO | None = None) -> Painter:
+        """Paint on a terminal only (stdout, if no other is given), and not when NO_COLOR is set (no-color.org)."""
+        return cls((stream or sys.stdout).isatty() and not os.environ.get("NO_COLOR"))
 
     def __call__(self, text: str, style: Style) -> str:
         """Return `text` in `style`."""

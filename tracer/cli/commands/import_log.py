@@ -10,6 +10,7 @@ from pathlib import Path
 from tracer.bridges.strace import StraceLog
 from tracer.cli.command import say
 from tracer.cli.recording import capture, check_output
+from tracer.errors import TraceFileError
 
 
 class Import:
@@ -26,6 +27,8 @@ class Import:
     def run(self, arguments: argparse.Namespace) -> int:
         """Read the log to its end."""
         path = arguments.output or arguments.log.with_name(arguments.log.name + ".pcapng")
+        if path.exists() and arguments.log.exists() and path.samefile(arguments.log):
+            raise TraceFileError(f"{path} is the log itself", "give another file with -o")
         source = StraceLog(arguments.log, on_note=say)
         code = capture(source, check_output(path), shlex.join(sys.argv))
         stats = source.stats

@@ -43,6 +43,8 @@ class Live:
         require_terminal()
         with tempfile.TemporaryDirectory(prefix="fusewire-") as folder:
             path = check_output(arguments.output or Path(folder) / "live.pcapng")
+            if path.is_file():
+                path.unlink()  # the recorder writes it anew: what is waited for below must not be the older one
             log = Path(folder) / "recorder.log"
             with log.open("wb") as output:
                 recorder = subprocess.Popen(

@@ -5,13 +5,16 @@ from __future__ import annotations
 import argparse
 import csv
 import sys
+from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import orjson
 
 from dissectors.catalog import CATALOG
-from tracer.cli.command import Exit, add_minor, say
+from tracer.cli.caveats import say_caveats
+from tracer.cli.command import Exit, add_minor, number_from
 from tracer.errors import TracerError
 from tracer.filters import compile_filter
 from tracer.output.documents import documents, exchange_document
@@ -40,7 +43,7 @@ class Show:
             "-e", "--field", action="append", default=[], metavar="FIELD", help="column of fields and csv"
         )
         parser.add_argument("-V", "--verbose", action="store_true", help="the whole tree of each message, with offsets")
-        parser.add_argument("-c", "--count", type=_count, metavar="N", help="stop after N exchanges")
+        parser.add_argument("-c", "--count", type=number_from(0), metavar="N", help="stop after N exchanges")
         parser.add_argument("--color", choices=("auto", "always", "never"), default="auto", help="(default: auto)")
         parser.add_argument("--fields", action="store_true", help="list every field name and end")
         add_minor(parser)
@@ -61,15 +64,8 @@ class Show:
         if arguments.count is not None:
             numbers = numbers[: arguments.count]
         _PRINTERS[arguments.format](trace, numbers, arguments)
-        _warn(trace)
+        say_caveats(trace)
         return Exit.FINE
-
-
-def _count(text: str) -> int:
-    value = int(text)
-    if value < 0:
-        raise ValueError(text)
-    return value
 
 
 def _list_fields() -> int:
@@ -94,9 +90,7 @@ def _print_text(trace: Trace, numbers: Rows, arguments: argparse.Namespace) -> N
 
 
 def _print_json(trace: Trace, numbers: Rows, arguments: argparse.Namespace) -> None:
-    found = (
-        [_document(trace, number) for number in numbers.tolist()] if arguments.verbose else documents(trace, numbers)
-    )
+    found = _documents(trace, numbers, arguments.verbose)
     out = sys.stdout.buffer
     sys.stdout.flush()
     separator = b"[\n"
@@ -109,16 +103,14 @@ def _print_json(trace: Trace, numbers: Rows, arguments: argparse.Namespace) -> N
 def _print_ndjson(trace: Trace, numbers: Rows, arguments: argparse.Namespace) -> None:
     sys.stdout.flush()
     write, encode = sys.stdout.buffer.write, orjson.dumps
-    if arguments.verbose:
-        for number in numbers.tolist():
-            write(encode(_document(trace, number), option=orjson.OPT_APPEND_NEWLINE))
-        return
-    for document in documents(trace, numbers):
+    for document in _documents(trace, numbers, arguments.verbose):
         write(encode(document, option=orjson.OPT_APPEND_NEWLINE))
 
 
-def _document(trace: Trace, number: int) -> dict[str, object]:
-    return exchange_document(trace, number)
+def _documents(trace: Trace, numbers: Rows, verbose: bool) -> Iterable[dict[str, Any]]:
+    if not verbose:
+        return documents(trace, numbers)
+    return (exchange_document(trace, number) for number in numbers.tolist())
 
 
 def _print_fields(trace: Trace, numbers: Rows, arguments: argparse.Namespace) -> None:
@@ -141,25 +133,3 @@ _PRINTERS = {
     "fields": _print_fields,
     "csv": _print_csv,
 }
-
-
-def _warn(trace: Trace) -> None:
-    """Say what the trace does not hold, on stderr."""
-    if trace.file.unreadable_bytes:
-        say(f"the last {trace.file.unreadable_bytes} bytes of the file are no whole block: the recorder ended there")
-    if trace.file.foreign_packets:
-        say(f"{trace.file.foreign_packets} packets are not FUSE messages and were left out")
-    for gap in trace.gaps:
-        say(f"{gap.count or 'some'} records lost: {gap.reason}")
-    for missing in trace.missing_uniques():
-        name = ascii(trace.channels[missing.channel].name)[1:-1]
-        say(
-            f"{missing.count} requests of {name} may be missing: their uniques never came, first {missing.ranges[0][0]}"
-        )
-    cut = trace.cut_listings()
-    if cut:
-        say(f"{cut} directory listings were cut: names in them are unknown; record with --snap listings to keep them")
-    for session in trace.sessions:
-        if not session.minor_is_known:
-            name = ascii(session.info.name)[1:-1]
-            say(f"{name}: INIT was not captured, its protocol minor is assumed; --minor N says otherwise")

@@ -8,6 +8,7 @@ from pathlib import Path
 import orjson
 
 from tracer.analysis.sync import sync_report
+from tracer.cli.caveats import say_caveats
 from tracer.cli.command import Exit, add_minor
 from tracer.output.style import Painter
 from tracer.output.sync_text import sync_json, sync_lines
@@ -28,10 +29,12 @@ class Sync:
 
     def run(self, arguments: argparse.Namespace) -> int:
         """Print the report; exit with 1 when a SYNCFS failed, was not answered or a superblock was left out."""
-        report = sync_report(Trace.open(arguments.file, minor=arguments.minor))
+        trace = Trace.open(arguments.file, minor=arguments.minor)
+        report = sync_report(trace)
         if arguments.json:
             print(orjson.dumps(sync_json(report), option=orjson.OPT_INDENT_2).decode())
         else:
             for line in sync_lines(report, Painter.for_stream()):
                 print(line)
+        say_caveats(trace)
         return Exit.FINDING if report.has_finding else Exit.FINE
