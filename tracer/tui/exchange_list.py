@@ -17,13 +17,15 @@ from tracer.output.lines import Line
 from tracer.tui.listing import Listing
 from tracer.tui.messages import Selected
 from tracer.tui.rows import Columns, Rows, TimeFormat, columns_for, fit, fit_answer, fit_path, fit_right
+from tracer.tui.styled import Styled
 
 HEADER_LINES = 1
 
 
-class ExchangeList(ScrollView, can_focus=True):
+class ExchangeList(Styled, ScrollView, can_focus=True):
     """A virtual list: its rows are exchange numbers of a Listing."""
 
+    PREFIX = "list"
     COMPONENT_CLASSES: ClassVar[set[str]] = {
         f"list--{name}"
         for name in (
@@ -186,7 +188,7 @@ class ExchangeList(ScrollView, can_focus=True):
         return self._rows.fetch(self.listing.number(each) for each in rows)[number]
 
     def _header(self, columns: Columns, width: int) -> Strip:
-        style = self.get_component_rich_style("list--header")
+        style = self.style("header")
         words: list[str] = [
             fit_right("#", columns.number),
             fit(self.time_format.value, columns.time),
@@ -202,20 +204,20 @@ class ExchangeList(ScrollView, can_focus=True):
     def _below(self, y: int, width: int) -> Strip:
         if y == HEADER_LINES and not len(self.listing):
             text = "  no exchange matches the filter" if self.listing.filter_text else "  no FUSE message yet"
-            return Strip([Segment(fit(text, width), self.get_component_rich_style("list--empty"))])
-        return Strip.blank(width, self.rich_style)
+            return Strip([Segment(fit(text, width), self.style("empty"))])
+        return Strip.blank(width, self.base)
 
     def _row_style(self, row: int, line: Line) -> Style:
-        style = self.rich_style
+        style = self.base
         if line.is_sync:
-            style += self.get_component_rich_style("list--sync-row", partial=True)
+            style += self.overlay("sync-row")
         if row == self.cursor:
-            style += self.get_component_rich_style("list--cursor", partial=True)
+            style += self.overlay("cursor")
         return style
 
     def _cells(self, row: int, line: Line, columns: Columns, base: Style) -> Iterator[Segment]:
         def styled(name: str) -> Style:
-            return base + self.get_component_rich_style(f"list--{name}", partial=True)
+            return base + self.overlay(name)
 
         gap = Segment(" ", base)
         dim = styled("dim")

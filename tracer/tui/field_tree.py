@@ -16,12 +16,13 @@ from textual.strip import Strip
 
 from tracer.tui.fields import NO_FIELDS, FieldRow, Fields
 from tracer.tui.rows import fit
+from tracer.tui.styled import Styled
 
 OFFSET_CELLS = 5
 MAX_LABEL = 28
 
 
-class FieldTree(ScrollView, can_focus=True):
+class FieldTree(Styled, ScrollView, can_focus=True):
     """The detail tree, flat and indented. Its cursor is the field whose bytes are highlighted."""
 
     @dataclass
@@ -30,6 +31,7 @@ class FieldTree(ScrollView, can_focus=True):
 
         field: FieldRow
 
+    PREFIX = "fields"
     COMPONENT_CLASSES: ClassVar[set[str]] = {
         f"fields--{name}" for name in ("heading", "offset", "label", "value", "problem", "cursor", "empty")
     }
@@ -110,16 +112,16 @@ class FieldTree(ScrollView, can_focus=True):
     def render_line(self, y: int) -> Strip:
         """Draw one line of what is in sight."""
         width, at = self.scrollable_content_region.width, self.scroll_offset.y + y
-        base = self.rich_style
+        base = self.base
         if at >= len(self.fields.rows):
             return Strip.blank(width, base)
         if at == self.cursor:
-            base = base + self.get_component_rich_style("fields--cursor", partial=True)
+            base = base + self.overlay("cursor")
         return Strip(self._cells(self.fields.rows[at], base, width)).adjust_cell_length(width, base)
 
     def _cells(self, field: FieldRow, base: Style, width: int) -> list[Segment]:
         def styled(name: str) -> Style:
-            return base + self.get_component_rich_style(f"fields--{name}", partial=True)
+            return base + self.overlay(name)
 
         row = field.row
         offset = f"{row.start:>{OFFSET_CELLS - 1}x} " if row.end > row.start else " " * OFFSET_CELLS

@@ -34,8 +34,8 @@ class FilterBar(Vertical):
     """Hidden until it is asked for, and as long as a filter is set."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("tab", "complete", "Complete the word"),
-        Binding("escape", "leave", "Leave it as it was"),
+        Binding("tab", "complete", "Complete the word", show=False),
+        Binding("escape", "leave", "Leave it as it was", show=False),
     ]
 
     def __init__(self, *, id: str | None = None) -> None:

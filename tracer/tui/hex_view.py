@@ -16,12 +16,13 @@ from textual.scroll_view import ScrollView
 from textual.strip import Strip
 
 from tracer.tui.fields import Span
+from tracer.tui.styled import Styled
 
 WIDE, NARROW = 16, 8  # bytes a line
 OFFSET_CELLS = 6
 
 
-class HexView(ScrollView, can_focus=True):
+class HexView(Styled, ScrollView, can_focus=True):
     """Bytes in hexadecimal and as text. Its cursor is one byte."""
 
     @dataclass
@@ -31,6 +32,7 @@ class HexView(ScrollView, can_focus=True):
         part: int
         offset: int
 
+    PREFIX = "hex"
     COMPONENT_CLASSES: ClassVar[set[str]] = {
         f"hex--{name}" for name in ("offset", "zero", "text", "byte", "span", "cursor", "missing")
     }
@@ -144,23 +146,20 @@ class HexView(ScrollView, can_focus=True):
     def render_line(self, y: int) -> Strip:
         """Draw one line of what is in sight."""
         width, line = self.scrollable_content_region.width, self.scroll_offset.y + y
-        base = self.rich_style
+        base = self.base
         if line >= self._data_lines:
             if line == self._data_lines and self.lost_bytes:
                 text = f"{'':{OFFSET_CELLS}}{self.lost_bytes} bytes more were not captured"
-                return Strip([Segment(text, self._style("missing"))]).adjust_cell_length(width, base)
+                return Strip([Segment(text, self.style("missing"))]).adjust_cell_length(width, base)
             return Strip.blank(width, base)
         start = line * self.per_line
         return Strip(self._cells(start, base)).adjust_cell_length(width, base)
-
-    def _style(self, name: str) -> Style:
-        return self.get_component_rich_style(f"hex--{name}")
 
     def _cells(self, start: int, base: Style) -> Iterator[Segment]:
         per_line = self.per_line
         chunk = self.content[start : start + per_line]
         styles = [self._byte_style(start + at, value) for at, value in enumerate(chunk)]
-        yield Segment(f"{start:04x}".rjust(OFFSET_CELLS - 2) + "  ", self._style("offset"))
+        yield Segment(f"{start:04x}".rjust(OFFSET_CELLS - 2) + "  ", self.style("offset"))
         for at in range(per_line):
             if at == per_line // 2:
                 yield Segment(" ", self._gap_style(start + at, base))
@@ -175,12 +174,12 @@ class HexView(ScrollView, can_focus=True):
 
     def _byte_style(self, offset: int, value: int) -> Style:
         if self.has_focus and offset == self.cursor:
-            return self._style("cursor")
+            return self.style("cursor")
         if self.span.start <= offset < self.span.end:
-            return self._style("span")
-        return self._style("zero" if value == 0 else "text" if 32 <= value < 127 else "byte")
+            return self.style("span")
+        return self.style("zero" if value == 0 else "text" if 32 <= value < 127 else "byte")
 
     def _gap_style(self, offset: int, base: Style) -> Style:
         """Return the style of the space before a byte: highlighted where the span runs on, on the same line."""
         runs_on = self.span.start < offset < self.span.end and offset % self.per_line != 0
-        return self._style("span") if runs_on else base
+        return self.style("span") if runs_on else base

@@ -11,7 +11,6 @@ from textual.app import ComposeResult
 from textual.binding import BindingType
 from textual.screen import Screen
 from textual.widget import Widget
-from textual.widgets import Footer
 
 from tracer.trace.trace import Trace
 from tracer.tui import messages
@@ -21,6 +20,7 @@ from tracer.tui.exchange_list import ExchangeList
 from tracer.tui.fields import Fields
 from tracer.tui.filter_bar import FilterBar
 from tracer.tui.filtering import choice_of
+from tracer.tui.key_bar import KeyBar
 from tracer.tui.listing import Listing
 from tracer.tui.rows import Rows
 from tracer.tui.screens import GoToScreen, HelpScreen, SyncReportReady, SyncScreen, read_sync_report
@@ -53,6 +53,7 @@ class MainScreen(Screen[None]):
         self.list = ExchangeList(self._rows, id="list")
         self.detail = Detail(id="detail")
         self.filter_bar = FilterBar(id="filter")
+        self.key_bar = KeyBar(id="keys")
 
     def compose(self) -> ComposeResult:
         """Stack the panes."""
@@ -61,7 +62,7 @@ class MainScreen(Screen[None]):
         yield self.list
         yield self.filter_bar
         yield self.detail
-        yield Footer(compact=True, show_command_palette=False)
+        yield self.key_bar
 
     def on_mount(self) -> None:
         """Show what there is, and let the trace's thread begin."""
@@ -187,11 +188,8 @@ class MainScreen(Screen[None]):
 
     @on(messages.FilterBarLeft)
     def _filter_bar_left(self) -> None:
+        self.key_bar.show(is_typing=False)
         self.list.focus()
-
-    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
-        """Leave the keys to the filter bar while something is typed there."""
-        return not (self.filter_bar.has_focus_within and action != "quit")
 
     # ---- commands (commands.py) ------------------------------------------------------------------------------------
 
@@ -202,6 +200,7 @@ class MainScreen(Screen[None]):
     def action_filter(self) -> None:
         """Let the user type a filter."""
         self.filter_bar.open()
+        self.key_bar.show(is_typing=True)
 
     def action_sync_step(self, direction: int) -> None:
         """Go to the next or the previous SYNCFS that the list shows."""

@@ -7,18 +7,17 @@ from typing import ClassVar
 
 import numpy as np
 from rich.segment import Segment
-from rich.style import Style
 from textual import events
 from textual.binding import Binding, BindingType
 from textual.message import Message
 from textual.strip import Strip
-from textual.widget import Widget
 
 from tracer.output.style import byte_count, clock, duration
 from tracer.tui.axis import axis_text
 from tracer.tui.density import Window
 from tracer.tui.messages import ExchangeChosen
 from tracer.tui.rows import Rows, fit, fit_path
+from tracer.tui.styled import Styled
 from tracer.tui.timeline_model import Bar, LanePicture, Outcome, Picture
 
 LEVELS = " ▁▂▃▄▅▆▇█"
@@ -30,12 +29,13 @@ ZOOM = 2.0
 AXIS_LINES = 1
 
 
-class Timeline(Widget, can_focus=True):
+class Timeline(Styled, can_focus=True):
     """The drawing. It asks for a picture by WindowChanged and gets it by `show`."""
 
     class WindowChanged(Message):
         """Another stretch of time, or another width, has to be counted."""
 
+    PREFIX = "timeline"
     COMPONENT_CLASSES: ClassVar[set[str]] = {
         f"timeline--{name}"
         for name in (
@@ -206,7 +206,7 @@ class Timeline(Widget, can_focus=True):
 
     def render_line(self, y: int) -> Strip:
         """Draw one line."""
-        base, width = self.rich_style, self.size.width
+        base, width = self.base, self.size.width
         if self.picture is None:
             return Strip.blank(width, base)
         if y == self.size.height - AXIS_LINES:
@@ -217,19 +217,16 @@ class Timeline(Widget, can_focus=True):
         is_upper, is_single = y % self.lane_height == 0, self.lane_height == 1
         label = self._label(lane) if is_upper else self._amount(lane)
         cells = self._single(lane) if is_single else self._signs(lane) if is_upper else self._activity(lane)
-        return Strip([*label, Segment("│", self._style("axis")), *self._with_cursor(cells)]).adjust_cell_length(
+        return Strip([*label, Segment("│", self.style("axis")), *self._with_cursor(cells)]).adjust_cell_length(
             width, base
         )
-
-    def _style(self, name: str) -> Style:
-        return self.get_component_rich_style(f"timeline--{name}")
 
     def _with_cursor(self, cells: list[tuple[str, str]]) -> Iterator[Segment]:
         """Turn (character, style name) cells into segments, the cursor's column marked."""
         cursor = self.picture.column_of(self._t_ns) if self.picture and self.number >= 0 else -1
-        mark = self.get_component_rich_style("timeline--cursor", partial=True)
+        mark = self.overlay("cursor")
         for at, (character, name) in enumerate(cells[: self.columns]):
-            style = self._style(name) if name else self.rich_style
+            style = self.style(name) if name else self.base
             # A sign keeps its colour: the cursor must not hide what it points at.
             yield Segment(character, style + mark if at == cursor and name not in SIGN_STYLES else style)
 
@@ -242,16 +239,16 @@ class Timeline(Widget, can_focus=True):
         ]
         room = self.label_width - sum(len(text) + 1 for text, _ in counts)
         is_current = lane.lane.index == self._lane_index
-        label = self._style("current-label" if is_current else "label")
+        label = self.style("current-label" if is_current else "label")
         segments = [Segment(fit_path(lane.lane.label, max(1, room)), label)]
         for text, name in counts:
-            segments += [Segment(" ", label), Segment(text, self._style(name))]
+            segments += [Segment(" ", label), Segment(text, self.style(name))]
         return segments
 
     def _amount(self, lane: LanePicture) -> list[Segment]:
         written = float(lane.written_bytes.sum())
         text = f"  {byte_count(int(written))} written" if written else ""
-        return [Segment(fit(text, self.label_width), self._style("axis"))]
+        return [Segment(fit(text, self.label_width), self.style("axis"))]
 
     def _activity(self, lane: LanePicture) -> list[tuple[str, str]]:
         """Draw bytes written as bars, anything else that happened as dots."""
@@ -299,13 +296,13 @@ class Timeline(Widget, can_focus=True):
         return cells
 
     def _axis(self, picture: Picture) -> Strip:
-        style = self._style("axis")
+        style = self.style("axis")
         start = clock(picture.window.start_ns, picture.has_times)
         text = axis_text(picture.window, picture.columns, self._start_ns, picture.has_times)
         cursor = picture.column_of(self._t_ns) if self.number >= 0 else -1
         segments = [Segment(fit(start, self.label_width), style), Segment("└", style)]
         if cursor >= 0:
-            segments += [Segment(text[:cursor], style), Segment("▲", self._style("current-label"))]
+            segments += [Segment(text[:cursor], style), Segment("▲", self.style("current-label"))]
             segments.append(Segment(text[cursor + 1 :], style))
         else:
             segments.append(Segment(text, style))

@@ -80,7 +80,7 @@ async def test_panes_never_overlap_and_the_list_is_always_there(
 ) -> None:
     async with open_ui(sample, size=size) as ui:
         await ui.press("n")
-        shown = [widget for widget in ui.main.query("#status, #timeline, #list, #detail, Footer") if widget.display]
+        shown = [widget for widget in ui.main.query("#status, #timeline, #list, #detail, #keys") if widget.display]
         regions = [widget.region for widget in shown if widget.region.area]
         assert ui.main.list.region.height >= 2
         for at, region in enumerate(regions):

@@ -75,11 +75,6 @@ def test_help(snap_compare: Compare, app: FusewireApp, size: tuple[int, int]) ->
     assert snap_compare(app, terminal_size=size, run_before=pressing("?"))
 
 
-@pytest.mark.parametrize("size", SIZES)
-def test_sync_report(snap_compare: Compare, app: FusewireApp, size: tuple[int, int]) -> None:
-    assert snap_compare(app, terminal_size=size, run_before=pressing("s"))
-
-
 def test_timeline_zoomed_in_and_focused(snap_compare: Compare, app: FusewireApp) -> None:
     assert snap_compare(app, terminal_size=(140, 40), run_before=pressing("n", "shift+tab", "+", "+"))
 
