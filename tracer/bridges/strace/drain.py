@@ -82,7 +82,8 @@ class Drain(threading.Thread):
         self.join()
 
     def close(self) -> None:
-        """Release the descriptors; the thread must have ended."""
+        """End the thread and release the descriptors."""
+        self.cancel()
         os.close(self._wake_fd)
         os.close(self._waker_fd)
 

@@ -10,6 +10,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Final
 
@@ -37,8 +38,8 @@ _URING_PARAMETER: Final = Path("/sys/module/fuse/parameters/enable_uring")
 class StraceBridge:
     """Overhears a server through strace. Give one of `server_argv`, `pid` and `mount`.
 
-    `snap_bytes` are kept of each buffer, 0 for all. `attached` is set as soon as nothing more can be missed. A server
-    is let go, not ended, when the capture stops.
+    `snap_bytes` are kept of each buffer, 0 for all. `attached` is set as soon as nothing more can be missed;
+    `server_pid` is known then. A server is let go, not ended, when the capture stops.
     """
 
     def __init__(
@@ -55,6 +56,7 @@ class StraceBridge:
             raise ValueError("give one of server_argv, pid and mount")
         self.stats = StraceStats()
         self.attached = threading.Event()
+        self.server_pid = 0  # the first of them, when a mount has several
         self._argv = list(server_argv or ())
         self._pid = pid
         self._mount = str(mount) if mount else ""
@@ -70,22 +72,16 @@ class StraceBridge:
         """Capture until the server ends or `stop` is set. Raises CaptureError when it cannot start."""
         strace = command.find_strace()
         pids = self._targets()
-        folder = Path(tempfile.mkdtemp(prefix="fusewire-"))
-        try:
-            fifo = folder / "strace"
-            drain = Drain(fifo)
+        with ExitStack() as stack:
+            folder = Path(tempfile.mkdtemp(prefix="fusewire-"))
+            stack.callback(shutil.rmtree, folder, ignore_errors=True)
+            drain = Drain(folder / "strace")
+            stack.callback(drain.close)
             drain.start()
-            try:
-                target = self._start(strace, fifo, pids)
-                try:
-                    self._capture(target, drain, sink, stop)
-                finally:
-                    target.close()
-            finally:
-                drain.cancel()
-                drain.close()
-        finally:
-            shutil.rmtree(folder, ignore_errors=True)
+            target = self._start(strace, folder / "strace", pids)
+            stack.callback(target.close)
+            shutil.rmtree(folder, ignore_errors=True)  # both ends are open: nothing is left behind if we are killed
+            self._capture(target, drain, sink, stop)
 
     # -- start -----------------------------------------------------------------------------------------------------
 
@@ -116,6 +112,7 @@ class StraceBridge:
             target = tracee.launch(command.launch_command(options, fifo, self._argv))
             self._commands[target.process.pid] = shlex.join(self._argv)
         self._server_pids.update(target.server_pids)
+        self.server_pid = target.server_pids[0]
         self.attached.set()
         return target
 

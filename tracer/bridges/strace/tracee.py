@@ -10,6 +10,7 @@ import shutil
 import signal
 import subprocess
 import tempfile
+import threading
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -109,7 +110,8 @@ class Tracee:
 
     def close(self) -> None:
         """Release what is held; the processes go on."""
-        self.process.poll()
+        if self.process.poll() is None:
+            threading.Thread(target=self.process.wait, name="server-reaper", daemon=True).start()
         if self._strace_fd >= 0:
             os.close(self._strace_fd)
             self._strace_fd = -1
