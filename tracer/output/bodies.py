@@ -1,11 +1,12 @@
-"""The JSON forms of many bodies, read together: messages of one kind share a struct, their names and their checks.
+"""Bodies as JSON text, many at once: messages of one kind share a struct, a template and their checks.
 
 Only what is laid out exactly as declared is read here, whole or cut inside its file content; for any other message the
-caller gets None and takes the careful way (`Trace.fast_values`, then `Trace.message`). Both give the same values.
+caller gets None and takes the careful way (`Trace.fast_values`, then `Trace.message`). Both give the same text.
 """
 
 from __future__ import annotations
 
+from binascii import hexlify
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
@@ -14,12 +15,12 @@ from mmap import mmap
 from typing import Any
 
 import numpy as np
+import orjson
 
 from dissectors.columns import REPLY_HEADER_SIZE, REQUEST_HEADER_SIZE
 from dissectors.errnos import MAX_ERRNO
 from dissectors.fields import Field
 from dissectors.fields import Kind as FieldKind
-from dissectors.jsonform import payload_json
 from dissectors.layout import Context, agreed_layout, is_undecided
 from dissectors.opcodes import OPS
 from dissectors.steps import Block
@@ -27,7 +28,6 @@ from dissectors.text import escape, is_name
 from tracer.trace.columns import BIG_ENDIAN, Array, Kind, Rows, distinct
 from tracer.trace.trace import Trace
 
-Body = dict[str, Any]
 Heads = Iterator[tuple[Any, ...]]
 Spans = tuple[list[int], list[int], list[int]]  # where bodies begin, where what was kept of them ends, bytes sent
 EXTENSION_WORD = 36 // 4  # of fuse_in_header: its lower half is total_extlen
@@ -35,22 +35,23 @@ EXTENSION_WORD = 36 // 4  # of fuse_in_header: its lower half is total_extlen
 
 @dataclass(frozen=True, slots=True)
 class _Shape:
-    """How to read the bodies of one opcode in one direction: a head of fixed size, and at most one field after it."""
+    """How to read the bodies of one opcode in one direction: a head of integers, and at most one field after it."""
 
     head: Block
     tail: Field | None
+    template: bytes
 
-    def read(self, mapped: mmap | bytes, spans: Spans) -> list[Body | None]:
-        """Return the bodies at `spans`, of which all heads are whole; None of one that is not as declared."""
-        names, heads = self.head.names, map(self.head.unpack, repeat(mapped), spans[0])
+    def read(self, mapped: mmap | bytes, spans: Spans) -> list[bytes | None]:
+        """Return the bodies at `spans`, of which all heads are whole; None for one that is not as declared."""
+        heads, template = map(self.head.unpack, repeat(mapped), spans[0]), self.template
         if self.tail is None:
-            return [dict(zip(names, head, strict=True)) for head in heads]
+            return [template % head for head in heads]
         return list(self._with_tail(mapped, heads, spans, self.tail))
 
-    def _with_tail(self, mapped: mmap | bytes, heads: Heads, spans: Spans, tail: Field) -> Iterator[Body | None]:
-        names, size, is_string = self.head.names, self.head.size, tail.kind is FieldKind.NAME
-        encode: Callable[[bytes], Any] = _text if is_name(tail) else payload_json
-        counter = names.index(tail.size_from) if tail.size_from else -1
+    def _with_tail(self, mapped: mmap | bytes, heads: Heads, spans: Spans, tail: Field) -> Iterator[bytes | None]:
+        template, size, is_string = self.template, self.head.size, tail.kind is FieldKind.NAME
+        encode: Callable[[bytes], bytes] = _text if is_name(tail) else _payload
+        counter = self.head.names.index(tail.size_from) if tail.size_from else -1
         for head, start, end, sent in zip(heads, *spans, strict=True):
             raw = mapped[start + size : end]
             if is_string:
@@ -61,13 +62,15 @@ class _Shape:
             elif counter >= 0 and head[counter] != sent - size:
                 yield None
                 continue
-            body = dict(zip(names, head, strict=True))
-            body[tail.name] = encode(raw)
-            yield body
+            yield template % (*head, encode(raw))
 
 
-def _text(raw: bytes) -> str:
-    return escape(raw, len(raw))
+def _text(raw: bytes) -> bytes:
+    return orjson.dumps(escape(raw, len(raw)))
+
+
+def _payload(raw: bytes) -> bytes:
+    return b'{"bytes":%d,"hex":"%b"}' % (len(raw), hexlify(raw))
 
 
 @lru_cache(1024)
@@ -84,12 +87,14 @@ def _shape(code: int, is_reply: bool, context: Context) -> _Shape | None:
     tail = layout.tail[0] if layout.tail else None
     if tail is not None and (tail.kind not in (FieldKind.NAME, FieldKind.DATA) or tail.when is not None):
         return None
-    return _Shape(Block(layout.head, layout.order), tail)
+    head = Block(layout.head, layout.order)
+    members = [f'"{name}":%d' for name in head.names] + ([f'"{tail.name}":%b'] if tail is not None else [])
+    return _Shape(head, tail, f"{{{','.join(members)}}}".encode())
 
 
-def read_bodies(trace: Trace, rows: Rows) -> list[Body | None]:
-    """Return the body of each request and reply in `rows`; None where it has to be decoded with care."""
-    found: list[Body | None] = [None] * len(rows)
+def read_bodies(trace: Trace, rows: Rows) -> list[bytes | None]:
+    """Return the JSON text of each request's and reply's body in `rows`; None where it has to be decoded with care."""
+    found: list[bytes | None] = [None] * len(rows)
     table = trace.records
     is_reply, opcodes = table["kind"][rows] == Kind.REPLY, table["opcode"][rows]
     is_plain = _is_sound(trace, rows, is_reply)
@@ -97,7 +102,7 @@ def read_bodies(trace: Trace, rows: Rows) -> list[Body | None]:
     is_error = is_reply & (error < 0) & (error >= -MAX_ERRNO) & (table["wire_len"][rows] == REPLY_HEADER_SIZE)
     is_error &= table["mate"][rows] >= 0
     for place in np.flatnonzero(is_plain & is_error).tolist():
-        found[place] = {}
+        found[place] = b"{}"
     is_plain &= ~is_reply | ((error == 0) & (table["mate"][rows] >= 0))
     for places, context in trace.stretches(rows):
         own = places[is_plain[places]]
@@ -126,7 +131,7 @@ def _is_sound(trace: Trace, rows: Rows, is_reply: Array) -> Array:
     return is_sound
 
 
-def _read(trace: Trace, shape: _Shape, rows: Rows, chosen: Rows, found: list[Body | None]) -> None:
+def _read(trace: Trace, shape: _Shape, rows: Rows, chosen: Rows, found: list[bytes | None]) -> None:
     table, own = trace.records, rows[chosen]
     header = np.where(table["kind"][own] == Kind.REPLY, REPLY_HEADER_SIZE, REQUEST_HEADER_SIZE)
     starts = table["at"][own] + header
