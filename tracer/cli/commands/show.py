@@ -7,7 +7,6 @@ import csv
 import sys
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import orjson
@@ -17,7 +16,7 @@ from tracer.cli.caveats import say_caveats
 from tracer.cli.command import Exit, add_minor, number_from
 from tracer.errors import TracerError
 from tracer.filters import compile_filter
-from tracer.output.documents import documents, exchange_document
+from tracer.output.documents import exchange_document, json_lines
 from tracer.output.fields import fields_named, rows
 from tracer.output.lines import Lines, heading, text_line, verbose_lines
 from tracer.output.style import Painter
@@ -90,27 +89,26 @@ def _print_text(trace: Trace, numbers: Rows, arguments: argparse.Namespace) -> N
 
 
 def _print_json(trace: Trace, numbers: Rows, arguments: argparse.Namespace) -> None:
-    found = _documents(trace, numbers, arguments.verbose)
     out = sys.stdout.buffer
     sys.stdout.flush()
     separator = b"[\n"
-    for document in found:
-        out.write(separator + orjson.dumps(document))
+    for lines in _json_lines(trace, numbers, arguments.verbose):
+        out.write(separator + b",\n".join(lines))
         separator = b",\n"
     out.write(b"[]\n" if separator == b"[\n" else b"\n]\n")
 
 
 def _print_ndjson(trace: Trace, numbers: Rows, arguments: argparse.Namespace) -> None:
+    out = sys.stdout.buffer
     sys.stdout.flush()
-    write, encode = sys.stdout.buffer.write, orjson.dumps
-    for document in _documents(trace, numbers, arguments.verbose):
-        write(encode(document, option=orjson.OPT_APPEND_NEWLINE))
+    for lines in _json_lines(trace, numbers, arguments.verbose):
+        out.write(b"\n".join(lines) + b"\n")
 
 
-def _documents(trace: Trace, numbers: Rows, verbose: bool) -> Iterable[dict[str, Any]]:
+def _json_lines(trace: Trace, numbers: Rows, verbose: bool) -> Iterable[list[bytes]]:
     if not verbose:
-        return documents(trace, numbers)
-    return (exchange_document(trace, number) for number in numbers.tolist())
+        return json_lines(trace, numbers)
+    return ([orjson.dumps(exchange_document(trace, number))] for number in numbers.tolist())
 
 
 def _print_fields(trace: Trace, numbers: Rows, arguments: argparse.Namespace) -> None:
