@@ -9,6 +9,7 @@ from enum import IntEnum
 from typing import Protocol
 
 MAX_MINOR = 255
+PROGRAM = "fusewire: "
 
 
 class Exit(IntEnum):
@@ -37,7 +38,8 @@ class Command(Protocol):
 
 def say(text: str) -> None:
     """Tell a person what is going on, on stderr; what could drive a terminal is escaped."""
-    print(f"fusewire: {printable(text)}", file=sys.stderr, flush=True)
+    lines = printable(text).replace("\n", "\n" + " " * len(PROGRAM))
+    print(f"{PROGRAM}{lines}", file=sys.stderr, flush=True)
 
 
 def printable(text: str) -> str:

@@ -64,9 +64,12 @@ class CodeSet:
 
 
 def distinct(numbers: Array) -> list[int]:
-    """Return the different values of a column of small numbers, none of them negative, in order."""
-    is_one = not len(numbers) or bool((numbers == numbers[0]).all())
-    found: list[int] = (numbers[:1] if is_one else np.flatnonzero(np.bincount(numbers))).tolist()
+    """Return the different values of a column of integers, in order; quickly where they are small."""
+    if not len(numbers) or bool((numbers == numbers[0]).all()):
+        return list(numbers[:1].tolist())
+    # Counting takes memory for the largest number: an opcode may be any.
+    is_small = int(numbers.min()) >= 0 and int(numbers.max()) < 1 << 16
+    found: list[int] = (np.flatnonzero(np.bincount(numbers)) if is_small else np.unique(numbers)).tolist()
     return found
 
 
