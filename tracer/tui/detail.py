@@ -59,20 +59,20 @@ class Detail(Horizontal):
         if row >= 0:
             self.field_tree.place(row)
             self.hex_view.highlight(self.fields.rows[row].span)
-            self._explain(self.fields.rows[row])
+            self._say_where(self.fields.rows[row])
 
     def _show_bytes(self, field: FieldRow | None) -> None:
         if field is None or not self.fields.parts:
             self.hex_view.show(b"", 0, Span(0, 0, 0))
-            self.hex_view.border_title = ""
+            self.hex_view.border_title = Text("")
             return
         message = self.fields.parts[field.part]
         self.hex_view.show(message.data, message.lost_bytes, field.span)
-        self.hex_view.border_title = Text(f"{message.kind.value} {len(message.data)} bytes")
-        self._explain(field)
+        self._say_where(field)
 
-    def _explain(self, field: FieldRow) -> None:
-        """Say what the chosen field means, under the fields, and where it lies, under the bytes."""
-        self.field_tree.border_subtitle = Text(field.row.doc)
+    def _say_where(self, field: FieldRow) -> None:
+        """Say above the bytes which message they are, and where in it the chosen field lies."""
+        message = self.fields.parts[field.part]
         size = field.row.end - field.row.start
-        self.hex_view.border_subtitle = f"{field.row.start:#x} + {size}" if size else ""
+        where = f" · {size} at {field.row.start:#x}" if size else ""
+        self.hex_view.border_title = Text(f"{message.kind.value} {len(message.data)} bytes{where}")

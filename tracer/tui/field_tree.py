@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
+from rich.cells import cell_len
 from rich.segment import Segment
 from rich.style import Style
 from textual import events
@@ -20,6 +21,8 @@ from tracer.tui.styled import Styled
 
 OFFSET_CELLS = 5
 MAX_LABEL = 28
+VALUE_CELLS = 16  # at least, so that explanations stand in a column
+MIN_DOC_CELLS = 10  # less of an explanation tells nothing
 
 
 class FieldTree(Styled, ScrollView, can_focus=True):
@@ -33,7 +36,7 @@ class FieldTree(Styled, ScrollView, can_focus=True):
 
     PREFIX = "fields"
     COMPONENT_CLASSES: ClassVar[set[str]] = {
-        f"fields--{name}" for name in ("heading", "offset", "label", "value", "problem", "cursor", "empty")
+        f"fields--{name}" for name in ("heading", "offset", "label", "value", "problem", "cursor", "doc")
     }
 
     BINDINGS: ClassVar[list[BindingType]] = [
@@ -48,6 +51,7 @@ class FieldTree(Styled, ScrollView, can_focus=True):
     def __init__(self, *, id: str | None = None) -> None:
         super().__init__(id=id)
         self.fields = NO_FIELDS
+        self._label_cells = MAX_LABEL
         self.cursor = 0
 
     @property
@@ -58,6 +62,8 @@ class FieldTree(Styled, ScrollView, can_focus=True):
     def show(self, fields: Fields, cursor: int) -> None:
         """Show the fields of another exchange."""
         self.fields = fields
+        labels = (2 * (field.row.depth - 1) + len(field.row.label) for field in fields.rows if field.row.depth)
+        self._label_cells = min(MAX_LABEL, max(labels, default=0) + 1)
         self.virtual_size = Size(self.size.width, len(fields.rows))
         self.cursor = max(0, min(cursor, len(fields.rows) - 1))
         self.scroll_to(y=max(0, self.cursor - 1), animate=False, force=True)
@@ -130,11 +136,14 @@ class FieldTree(Styled, ScrollView, can_focus=True):
             text = f"{row.label}  {row.text}" if row.text else row.label
             return [Segment(offset, styled("offset")), Segment(fit(text, max(1, width - OFFSET_CELLS)), name)]
         label = "  " * (row.depth - 1) + row.label
-        label_width = min(MAX_LABEL, max(12, width // 3))
+        label_width = min(self._label_cells, max(12, width // 3))
         room = max(1, width - OFFSET_CELLS - label_width - 1)
+        value = fit(row.text, min(room, max(VALUE_CELLS, cell_len(row.text) + 2)))
+        left = room - cell_len(value)
         return [
             Segment(offset, styled("offset")),
             Segment(fit(label, label_width), styled("label")),
             Segment(" ", base),
-            Segment(fit(row.text, room), styled("value")),
+            Segment(value, styled("value")),
+            Segment(fit(row.doc if left >= MIN_DOC_CELLS else "", max(0, left)) if left else "", styled("doc")),
         ]

@@ -41,6 +41,7 @@ class Fields:
     """Everything the detail panes show of one exchange."""
 
     title: str
+    is_open: bool  # an answer may still come
     parts: tuple[Message, ...]
     rows: tuple[FieldRow, ...]
 
@@ -54,7 +55,8 @@ class Fields:
         records = (row, mate) if kind == Kind.REQUEST and mate >= 0 else (row,)
         parts = tuple(trace.message(record) for record in records)
         rows = tuple(FieldRow(part, row) for part, message in enumerate(parts) for row in tree(message))
-        return cls(_title(trace, number, parts[0]), parts, rows)
+        state = State(int(trace.states(np.array([number], dtype=np.int64))[0]))
+        return cls(_title(trace, number, parts[0], state), state is State.PENDING, parts, rows)
 
     def row_at(self, part: int, offset: int) -> int:
         """Return the row with the fewest bytes around an offset, the deepest of several; -1 when there is none."""
@@ -71,12 +73,11 @@ class Fields:
         return headings[1] if len(headings) > 1 and self.rows[headings[1]].part == 0 else 0
 
 
-NO_FIELDS = Fields("", (), ())
+NO_FIELDS = Fields("", False, (), ())
 
 
-def _title(trace: Trace, number: int, message: Message) -> str:
+def _title(trace: Trace, number: int, message: Message, state: State) -> str:
     one = np.array([number], dtype=np.int64)
     latency_ns = int(trace.latencies_ns(one)[0])
-    state = State(int(trace.states(one)[0]))
     took = duration(latency_ns) if latency_ns >= 0 else state.name.lower().replace("_", " ")
     return f"#{number} {message.name} · unique {message.unique} · {took}"

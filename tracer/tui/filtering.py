@@ -10,7 +10,7 @@ from dissectors.catalog import CATALOG
 from dissectors.opcodes import OPS
 from tracer.filters import FilterError, compile_filter
 from tracer.filters.names import KINDS
-from tracer.tui.trace_thread import Choice
+from tracer.tui.sieve import Choice
 
 _LAST_WORD = re.compile(r"[\w.]+\Z")
 

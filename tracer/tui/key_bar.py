@@ -9,7 +9,6 @@ from textual.widgets import Static
 from tracer.tui.commands import COMMANDS, Command
 
 TYPING = (("enter", "Apply"), ("tab", "Complete the word"), ("esc", "Leave the filter as it was"))
-GAP = 2
 
 
 class KeyBar(Static):
@@ -36,6 +35,8 @@ class KeyBar(Static):
         self._places = []
         commands = [] if self.is_typing else [command for command in COMMANDS if command.footer]
         shown = TYPING if self.is_typing else [(command.label, command.footer) for command in commands]
+        cells = sum(len(label) + 1 + len(meaning) for label, meaning in shown)
+        gap = " " * (2 if 1 + cells + 2 * len(shown) <= self.size.width else 1)
         for at, (label, meaning) in enumerate(shown):
             start = text.cell_len
             if start + len(label) + 1 + len(meaning) > self.size.width:
@@ -43,7 +44,7 @@ class KeyBar(Static):
             text.append(label, key).append(" ").append(meaning, word)
             if commands:
                 self._places.append((start, text.cell_len, commands[at]))
-            text.append(" " * GAP)
+            text.append(gap)
         self.update(text)
 
     async def on_click(self, event: events.Click) -> None:

@@ -25,7 +25,7 @@ from tracer.tui.listing import Listing
 from tracer.tui.rows import Rows
 from tracer.tui.screens import GoToScreen, HelpScreen, SyncReportReady, SyncScreen, read_sync_report
 from tracer.tui.status import Facts, StatusBar
-from tracer.tui.timeline import LEGEND, Timeline
+from tracer.tui.timeline import Timeline
 from tracer.tui.trace_thread import TraceThread
 from tracer.tui.turns import Turns
 
@@ -66,7 +66,6 @@ class MainScreen(Screen[None]):
 
     def on_mount(self) -> None:
         """Show what there is, and let the trace's thread begin."""
-        self.timeline.border_title = Text(LEGEND)
         self._show_listing(Listing(self.upto))
         if self._begin_filter:
             self.filter_bar.set(self._begin_filter)
@@ -117,7 +116,8 @@ class MainScreen(Screen[None]):
         self.upto = event.upto
         self.list.has_grown(event.submount_cells)
         self._show_facts()
-        self._show_detail(self.list.number)
+        if self.detail.fields.is_open:
+            self._show_detail(self.list.number)
 
     @on(messages.PictureReady)
     def _picture_ready(self, event: messages.PictureReady) -> None:

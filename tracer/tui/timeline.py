@@ -7,6 +7,7 @@ from typing import ClassVar
 
 import numpy as np
 from rich.segment import Segment
+from rich.text import Text
 from textual import events
 from textual.binding import Binding, BindingType
 from textual.message import Message
@@ -119,6 +120,10 @@ class Timeline(Styled, can_focus=True):
         self._keep_lane_in_sight()
         self.refresh()
 
+    def on_mount(self) -> None:
+        """Explain the signs."""
+        self._say_what_is_hidden()
+
     def zoom(self, direction: int) -> None:
         """Look closer (1), see more (-1) or all (0)."""
         if self.picture is None:
@@ -150,9 +155,9 @@ class Timeline(Styled, can_focus=True):
 
     def _say_what_is_hidden(self) -> None:
         lanes = len(self.picture.lanes) if self.picture else 0
-        zoom = "" if self.picture is None or self.picture.is_whole else "zoomed "
-        hidden = f"{lanes} submounts, ↑↓ for more " if lanes > self.lanes_in_sight else ""
-        self.border_subtitle = f"{zoom}{hidden}".strip()
+        zoom = "" if self.picture is None or self.picture.is_whole else "  zoomed, 0 shows all"
+        hidden = f"  {lanes} submounts, ↑↓ for more" if lanes > self.lanes_in_sight else ""
+        self.border_title = Text(f"{LEGEND}{hidden}{zoom}")
 
     # ---- moving ----------------------------------------------------------------------------------------------------
 

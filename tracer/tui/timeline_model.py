@@ -19,7 +19,7 @@ from tracer.tui.density import Density, Window, count_into
 
 SYNCFS = OPS_BY_NAME["SYNCFS"].code
 ENOSYS = 38
-EXACT_ROWS = 1 << 20  # up to so many records in sight are counted anew for every column: some 50 ms
+EXACT_ROWS = 1 << 17  # up to so many records in sight are counted anew for every column: some 10 ms
 MAX_LABEL = 200
 
 

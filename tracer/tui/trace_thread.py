@@ -6,44 +6,24 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from typing import Protocol
 
-import numpy as np
 from textual.message import Message
 
 from tracer.errors import TracerError
-from tracer.trace.columns import Array, Rows
-from tracer.trace.pairing import State
 from tracer.trace.trace import Trace
 from tracer.tui.density import Window
 from tracer.tui.listing import Listing
 from tracer.tui.messages import Grown, ListingReady, NamesKnown, PictureReady, Progress, SourceFailed
+from tracer.tui.sieve import Choice, Sieve
 from tracer.tui.timeline_model import TimelineModel
 from tracer.tui.turns import Turns
 
 POLL_S = 0.25  # how often a growing file is looked at
 FEED_RECORDS = 1 << 18
-MASK_EXCHANGES = 1 << 15  # filtered at a time: the screen waits for its turn no longer than this takes
 LIVE_NS = 3600 * 1_000_000_000  # a trace whose last record is older is no longer being recorded
 SHOWN_PROGRESS = 1 << 18  # exchanges from which on progress is worth showing
 
 Job = Iterator[None]
-
-
-class Matcher(Protocol):
-    """A compiled filter."""
-
-    def mask(self, trace: Trace, numbers: Rows) -> Array:
-        """Tell of each exchange whether it matches."""
-        ...
-
-
-@dataclass(frozen=True, slots=True)
-class Choice:
-    """A filter with the text it was made from."""
-
-    text: str
-    matcher: Matcher
 
 
 @dataclass(slots=True)
@@ -72,9 +52,7 @@ class TraceThread:
     _is_idle: bool = False
     _stopped: bool = False
     _has_told: bool = False
-    _matching: list[Rows] = field(default_factory=list)  # the exchanges a filter lets through, in pieces
-    _open: list[Rows] = field(default_factory=list)  # those that were pending when it judged them
-    _filtered_upto: int = 0
+    _sieve: Sieve | None = None
 
     def __post_init__(self) -> None:
         self.model = TimelineModel(self.trace)
@@ -203,49 +181,25 @@ class TraceThread:
     # ---- the listing -----------------------------------------------------------------------------------------------
 
     def _filter_anew(self) -> Job:
-        self._matching, self._open, self._filtered_upto = [], [], 0
+        choice = self.wanted.choice
+        self._sieve = Sieve(self.trace, self.turns, choice) if choice is not None else None
         yield from self._filter()
 
     def _filter(self) -> Job:
         """Bring the listing up to date: exchanges that are new, and those that were answered since."""
-        choice = self.wanted.choice
-        if choice is None:
+        sieve = self._sieve
+        if sieve is None:
             self.post(ListingReady(Listing(self.upto)))
             return
-        self._judge_again(choice)
-        while self._filtered_upto < self.upto:
-            numbers = np.arange(
-                self._filtered_upto, min(self.upto, self._filtered_upto + MASK_EXCHANGES), dtype=np.int64
-            )
-            self._matching.append(numbers[self._mask(choice, numbers)])
-            self._open.append(numbers[self.trace.states(numbers) == State.PENDING.value])
-            self._filtered_upto += len(numbers)
-            self._tell_progress("filtering", self._filtered_upto, self.upto)
+        sieve.judge_again()
+        while sieve.upto < self.upto:
+            sieve.take(self.upto)
+            self._tell_progress("filtering", sieve.upto, self.upto)
             yield
-            if self.wanted.choice is not choice:
+            if sieve is not self._sieve:
                 return
-        self.post(ListingReady(Listing(self.upto, _joined(self._matching), choice.text)))
-
-    def _judge_again(self, choice: Choice) -> None:
-        """Ask the filter again about exchanges that were pending: an answer can change what it says."""
-        pending = _joined(self._open)
-        answered = self.trace.states(pending) != State.PENDING.value
-        numbers, self._open[:] = pending[answered], [pending[~answered]]
-        if len(numbers):
-            kept = np.setdiff1d(_joined(self._matching), numbers, assume_unique=True)
-            self._matching[:] = [np.union1d(kept, numbers[self._mask(choice, numbers)])]
-
-    def _mask(self, choice: Choice, numbers: Rows) -> Array:
-        with self.turns.mine():
-            return choice.matcher.mask(self.trace, numbers)
+        self.post(ListingReady(sieve.listing()))
 
     def _tell_progress(self, what: str, done: int, total: int) -> None:
         if total >= SHOWN_PROGRESS or not what:
             self.post(Progress(what if done < total else "", done, total))
-
-
-def _joined(pieces: list[Rows]) -> Rows:
-    """Join pieces into one, in the list too, so that the next call costs nothing."""
-    if len(pieces) != 1:
-        pieces[:] = [np.concatenate(pieces) if pieces else np.empty(0, np.int64)]
-    return pieces[0]

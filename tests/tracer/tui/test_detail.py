@@ -5,6 +5,7 @@ from tracer.trace.trace import Trace
 
 WRITE_NUMBER = 11  # a WRITE of 512 bytes at offset 4096
 IN_HEADER, WRITE_IN = 40, 40
+PADDING = 1  # cells to the left of the bytes
 
 
 async def go_to(ui: Ui, number: int) -> None:
@@ -47,10 +48,10 @@ async def test_a_click_on_a_byte_or_on_its_letter_selects_the_field(sample: Trac
         hexes = ui.main.detail.hex_view
         hexes.scroll_to(y=0, animate=False)
         await ui.pilot.pause()
-        await ui.pilot.click("#bytes", offset=(6 + 16 * 3 // 2 + 1, 2))  # its border, then the second line, byte 8
+        await ui.pilot.click("#bytes", offset=(PADDING + 6 + 16 * 3 // 2 + 1, 2))  # the second line, byte 8
         await ui.settle()
         assert (hexes.cursor, field_name(ui)) == (24, "uid")
-        await ui.pilot.click("#bytes", offset=(6 + 16 * 3 + 2 + 1, 3))  # letter 1 of the third line
+        await ui.pilot.click("#bytes", offset=(PADDING + 6 + 16 * 3 + 2 + 1, 3))  # letter 1 of the third line
         await ui.settle()
         assert (hexes.cursor, field_name(ui)) == (33, "pid")
 
