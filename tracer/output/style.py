@@ -48,23 +48,24 @@ def duration(ns: int | None) -> str:
     """Return a duration in the unit that gives one to three digits before the point; "-" for none."""
     if ns is None:
         return "-"
-    if ns < 1_000:
-        return f"{ns}ns"
-    for unit, size in (("µs", 1_000), ("ms", 1_000_000), ("s", 1_000_000_000)):
-        if ns < 1_000 * size or unit == "s":
-            value = ns / size
-            return f"{value:.{0 if value >= 100 else 1 if value >= 10 else 2}f}{unit}"
-    return f"{ns}ns"
+    value, units = float(ns), ("ns", "µs", "ms", "s")
+    for unit in units:
+        text = f"{value:.{0 if unit == 'ns' or value >= 100 else 1 if value >= 10 else 2}f}"
+        if float(text) < 1_000 or unit == units[-1]:
+            break
+        value /= 1_000
+    return text + unit
 
 
 def byte_count(count: int) -> str:
     """Return a number of bytes with a binary unit."""
-    value = float(count)
-    for unit in ("B", "KiB", "MiB", "GiB", "TiB"):
-        if value < 1024 or unit == "TiB":
-            return f"{count} B" if unit == "B" else f"{value:.1f} {unit}"
+    value, units = float(count), ("B", "KiB", "MiB", "GiB", "TiB")
+    for unit in units:
+        text = f"{value:.{0 if unit == 'B' else 1}f}"
+        if float(text) < 1024 or unit == units[-1]:
+            break
         value /= 1024
-    return f"{count} B"
+    return f"{text} {unit}"
 
 
 def counted(count: int, noun: str) -> str:
