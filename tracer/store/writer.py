@@ -38,12 +38,12 @@ class TraceWriter:
     """A Sink that writes a pcapng file. Use as a context manager; closing twice is harmless.
 
     Raises TraceFileError when the file cannot be made, and when the disk is full: what was written before stays whole.
+    An older trace of that name is given up when the first channel is met; if an error comes earlier, it stays.
     """
 
     def __init__(self, path: Path, *, command: str = "", overwrite: bool = True) -> None:
         flags = os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC | (os.O_TRUNC if overwrite else os.O_EXCL)
-        if overwrite:
-            _make_way(path)
+        self._older = _set_aside(path) if overwrite else None
         self.path = path
         self.record_count = 0
         self.gap_count = 0
@@ -53,6 +53,7 @@ class TraceWriter:
         try:
             self._fd = os.open(path, flags, 0o600)  # a trace holds file contents: for its owner alone
         except OSError as error:
+            self._bring_back()
             raise TraceFileError(f"cannot write {path}: {error.strerror}", "give another file with -o") from error
         self._size = 0
         uname = os.uname()
@@ -70,6 +71,7 @@ class TraceWriter:
         self._write([pcapng.interface(LINKTYPE_UPPER_PDU, *words, channel_comment(info))])
         self._channel_records.append(0)
         self._channel_dropped.append(0)
+        self._give_up_older()
         return number
 
     def records(self, batch: Sequence[RawRecord]) -> None:
@@ -122,6 +124,26 @@ class TraceWriter:
         finally:
             os.close(self._fd)
             self._fd = -1
+            self._give_up_older()
+
+    def discard(self) -> None:
+        """Take the file away, as if nothing had been begun; an older trace of that name is there again."""
+        if self._fd < 0:
+            return
+        os.close(self._fd)
+        self._fd = -1
+        self.path.unlink(missing_ok=True)
+        self._bring_back()
+
+    def _give_up_older(self) -> None:
+        if self._older is not None:
+            self._older.unlink(missing_ok=True)
+            self._older = None
+
+    def _bring_back(self) -> None:
+        if self._older is not None:
+            self._older.rename(self.path)
+            self._older = None
 
     def _write(self, pieces: list[bytes]) -> None:
         """Append whole blocks; on a full disk keep those that fit, and nothing of the one that does not."""
@@ -153,6 +175,9 @@ class TraceWriter:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        if error is not None and not self._channel_records:
+            self.discard()
+            return
         try:
             self.close()
         except TraceFileError:
@@ -160,11 +185,13 @@ class TraceWriter:
                 raise
 
 
-def _make_way(path: Path) -> None:
-    """Take an older trace out of the way: whoever is reading it keeps it, where emptying it would end them (SIGBUS)."""
-    with contextlib.suppress(OSError):  # not there, or not ours to remove: then it is emptied
+def _set_aside(path: Path) -> Path | None:
+    """Rename an older trace: whoever is reading it keeps it, where emptying it would end them (SIGBUS)."""
+    aside = path.with_name(f".{path.name}.older")
+    with contextlib.suppress(OSError):  # not there, or not ours to rename: then it is emptied
         if stat.S_ISREG(path.lstat().st_mode):
-            path.unlink()
+            return path.rename(aside)
+    return None
 
 
 def _printable(text: str, limit: int) -> bytes:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import resource
 import signal
@@ -167,3 +168,40 @@ def test_a_trace_of_many_messages_and_large_ones_comes_back(tmp_path: Path) -> N
     assert trace.records.count == 300_001
     assert trace.record(300_000).data == big
     assert trace.nbytes / trace.records.count < 100
+
+
+def test_a_capture_that_cannot_start_leaves_the_older_trace_as_it_was(tmp_path: Path) -> None:
+    path = Dialogue().write_to(tmp_path / "t.pcapng")
+    before = path.read_bytes()
+    with pytest.raises(ZeroDivisionError), TraceWriter(path):
+        raise ZeroDivisionError
+    assert path.read_bytes() == before
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_capture_that_cannot_start_leaves_nothing_where_nothing_was(tmp_path: Path) -> None:
+    with pytest.raises(ZeroDivisionError), TraceWriter(tmp_path / "t.pcapng"):
+        raise ZeroDivisionError
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("channels", [0, 1])
+def test_a_capture_that_ended_well_takes_the_older_traces_place(channels: int, tmp_path: Path) -> None:
+    path = tmp_path / "t.pcapng"
+    path.write_bytes(b"older")
+    with TraceWriter(path) as writer:
+        for _ in range(channels):
+            writer.channel(ChannelInfo("a"))
+    assert len(Trace.open(path).channels) == channels
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_an_error_after_the_first_record_keeps_what_was_captured(tmp_path: Path) -> None:
+    path = tmp_path / "t.pcapng"
+    path.write_bytes(b"older")
+    with contextlib.suppress(ZeroDivisionError), TraceWriter(path) as writer:
+        writer.channel(ChannelInfo("a"))
+        writer.records([record(1)])
+        raise ZeroDivisionError
+    assert numbers(path) == [1]
+    assert list(tmp_path.iterdir()) == [path]

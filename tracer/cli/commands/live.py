@@ -43,15 +43,14 @@ class Live:
         require_terminal()
         with tempfile.TemporaryDirectory(prefix="fusewire-") as folder:
             path = check_output(arguments.output or Path(folder) / "live.pcapng")
-            if path.is_file():
-                path.unlink()  # the recorder writes it anew: what is waited for below must not be the older one
+            older = _identity(path)
             log = Path(folder) / "recorder.log"
             with log.open("wb") as output:
                 recorder = subprocess.Popen(
                     _recorder_command(arguments, path), stdin=subprocess.DEVNULL, stdout=output, stderr=output
                 )
             try:
-                trace = _when_it_exists(path, recorder, log)
+                trace = _when_it_exists(path, older, recorder, log)
                 from tracer.tui.app import run  # textual takes 150 ms to import: only what draws may pay for it
 
                 run(trace, follow=True, filter_text=arguments.filter)
@@ -72,11 +71,16 @@ def _recorder_command(arguments: argparse.Namespace, path: Path) -> list[str]:
     return [*command, "--", *arguments.server] if arguments.server else command
 
 
-def _when_it_exists(path: Path, recorder: subprocess.Popen[bytes], log: Path) -> Trace:
-    """Wait until the recorder has written the head of its file; its own words when it gives up."""
+def _identity(path: Path) -> tuple[int, int] | None:
+    """Return which file this is now, None for none."""
+    return (path.stat().st_dev, path.stat().st_ino) if path.exists() else None
+
+
+def _when_it_exists(path: Path, older: tuple[int, int] | None, recorder: subprocess.Popen[bytes], log: Path) -> Trace:
+    """Wait until the recorder has written the head of its file, not the `older` one; its own words when it gives up."""
     deadline = time.monotonic() + START_SECONDS
     while time.monotonic() < deadline:
-        if path.exists() and path.stat().st_size:
+        if _identity(path) not in (None, older) and path.stat().st_size:
             return Trace.open(path)
         if recorder.poll() is not None:
             words = log.read_text(errors="replace").strip().removeprefix("fusewire: ")
