@@ -11,11 +11,14 @@ import fcntl
 import os
 import select
 import threading
+import time
 from collections import deque
 from pathlib import Path
 from typing import Final, NamedTuple
 
 READ_BYTES: Final = 1 << 20
+SMALL_BYTES: Final = 64 << 10
+GATHER_S: Final = 0.001
 PIPE_BYTES: Final = 1 << 20  # the default pipe-max-size: what an ordinary user may ask for
 BACKLOG_BYTES: Final = 256 << 20
 
@@ -58,6 +61,8 @@ class Drain(threading.Thread):
                 chunk = os.read(self._fd, READ_BYTES) if events.get(self._fd) else b""
                 if chunk:
                     self._put(chunk)
+                    if len(chunk) < SMALL_BYTES:  # strace writes line by line; the pipe holds what comes meanwhile
+                        time.sleep(GATHER_S)
                 elif events.get(self._fd, 0) & select.POLLHUP or self._wake_fd in events:
                     break
         finally:

@@ -28,8 +28,9 @@ from tracer.records import BridgeKind, ChannelInfo, ChannelKind, Gap, Sink
 
 HOLD_BACK_NS: Final = 20_000_000  # a write is printed when it returns: so long later ones wait for it
 _IDLE_S: Final = 0.1  # how often `stop` is looked at when nothing happens
-_BUSY_S: Final = 0.02  # how often records that wait are looked at
-_MOUNT_WAIT_NS: Final = 500_000_000  # INIT is answered before the mount appears in mountinfo
+_BUSY_S: Final = 0.01  # how often records that wait are looked at when nothing happens
+_PACE_S: Final = 0.01  # how often all but the parsing is done when much happens
+_MOUNT_WAIT_NS: Final = 2_000_000_000  # INIT may be read before the mount appears in mountinfo
 _DETACH_S: Final = (5.0, 2.0, 2.0)  # patience after each of the signals below
 _DETACH_SIGNALS: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGKILL)
 _URING_PARAMETER: Final = Path("/sys/module/fuse/parameters/enable_uring")
@@ -124,15 +125,17 @@ class StraceBridge:
         parser = LogParser(book, BridgeKind.STRACE, has_dumps=command.makes_dumps(self._options), comm_of=self._comm_of)
         splitter = LineSplitter()
         letting_go = _LettingGo(target, may_kill=command.may_kill(self._options))
+        due_s = 0.0
         while True:
             drained = drain.take(_BUSY_S if outbox.is_waiting else _IDLE_S)
             self._parse(drained, splitter, parser)
-            if not drained.chunks:
-                parser.release()
             outbox.take(parser.take_records(), parser.take_losses())
-            self._pass_on_words(target)
             if drained.has_ended:
                 break
+            if (now_s := time.monotonic()) < due_s:
+                continue  # strace writes line by line: the rest need not be done for each of them
+            due_s = now_s + _PACE_S
+            self._on_words(target.log.lines())
             if stop.is_set():
                 letting_go.step()
             if letting_go.gave_up or (not target.has_strace and target.process.poll() is not None):
@@ -153,6 +156,8 @@ class StraceBridge:
             parser.lose(f"{drained.dropped_bytes} bytes of strace's output came faster than they could be stored")
         for chunk in drained.chunks:
             parser.feed(splitter.feed(chunk))
+        if not drained.chunks:
+            parser.release()
         for _ in range(splitter.take_dropped()):
             parser.lose(TOO_LONG, 1)
 
@@ -169,9 +174,6 @@ class StraceBridge:
             self._on_note(reason)
         elif self._argv and not self.stats.messages:
             raise tracee.start_error(self._argv, target.exit_code(), target.log)
-
-    def _pass_on_words(self, target: tracee.Tracee) -> None:
-        self._on_words(target.log.lines())
 
     def _on_words(self, lines: list[str]) -> None:
         for line in lines:
@@ -199,15 +201,16 @@ class StraceBridge:
     def _waits_for_mount(self, book: ChannelBook) -> bool:
         """Tell whether a connection is too new to have its mount in mountinfo."""
         now_ns = time.monotonic_ns()
-        fresh = [
-            c.number
-            for c in book.connections
-            if c.channel < 0 and c.number and now_ns - self._first_seen_ns.get(c.number, 0) < _MOUNT_WAIT_NS
-        ]
-        return bool(fresh) and not {mount.connection for mount in processes.mounts()}.issuperset(fresh)
+        return any(
+            connection.channel < 0
+            and connection.number
+            and self._mount_of(connection) is None
+            and now_ns - self._first_seen_ns.get(connection.number, 0) < _MOUNT_WAIT_NS
+            for connection in book.connections
+        )
 
     def _describe(self, connection: Connection) -> ChannelInfo:
-        mount, notes = self._mount_of(connection)
+        mount = self._mount_of(connection)
         kind = ChannelKind.CUSE if connection.role is Role.CUSE else ChannelKind.DEV_FUSE
         owner = f"fd {connection.fd} of pid {connection.server_pid or connection.tid}"
         return ChannelInfo(
@@ -224,19 +227,16 @@ class StraceBridge:
             clock="realtime",
             big_endian=connection.order == "big",
             snap_bytes=self._snap_bytes,
-            notes=tuple(notes + self._limits(connection)),
+            notes=tuple(self._limits(connection)),
         )
 
-    def _mount_of(self, connection: Connection) -> tuple[Mount | None, list[str]]:
-        if not connection.number:
-            return None, []
-        for mount in processes.mounts():
-            if mount.connection == connection.number:
-                return mount, []
-        for mount in processes.mounts(connection.server_pid):
-            if mount.connection == connection.number:
-                return mount, ["the mount point is named as the server sees it, in its own mount namespace"]
-        return None, []
+    def _mount_of(self, connection: Connection) -> Mount | None:
+        """Return where a connection is mounted, as we see it or, failing that, as its server does."""
+        for pid in ("self", connection.server_pid) if connection.number else ():
+            for mount in processes.mounts(pid):
+                if mount.connection == connection.number:
+                    return mount
+        return None
 
     def _limits(self, connection: Connection) -> list[str]:
         """Say what strace cannot see here, one sentence each."""

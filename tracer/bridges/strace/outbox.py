@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Iterable
 from dataclasses import dataclass
 from operator import itemgetter
@@ -69,8 +70,7 @@ class Outbox:
         """Hand over what is older than `t_ns` (live)."""
         if self._pending or self._losses:
             self._sort()
-            young = sum(1 for record in reversed(self._pending) if record.t_ns >= t_ns)
-            self._flush(len(self._pending) - young)
+            self._flush(bisect_left(self._pending, t_ns, key=_BY_TIME))
 
     def flush(self) -> None:
         """Hand over everything."""

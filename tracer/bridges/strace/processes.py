@@ -5,10 +5,8 @@ Nothing here may touch a FUSE mount, not even with stat(2): its server may be th
 
 from __future__ import annotations
 
-import os
 import re
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Final, NamedTuple
 
@@ -80,7 +78,7 @@ def connection_of(pid: int, fd: int) -> int:
 def device_fds(pid: int) -> list[int]:
     """Return the descriptors of `pid` that are /dev/fuse or /dev/cuse."""
     try:
-        names = [entry.name for entry in os.scandir(PROC / str(pid) / "fd")]
+        names = [entry.name for entry in (PROC / str(pid) / "fd").iterdir()]
     except OSError:
         return []
     return sorted(int(name) for name in names if _link(pid, name).endswith(DEVICES))
@@ -142,9 +140,9 @@ def command_line(pid: int) -> str:
     return b" ".join(words).decode("utf-8", "backslashreplace")
 
 
-def pids() -> Iterator[int]:
-    """Yield the processes of this machine."""
-    return (int(entry.name) for entry in os.scandir(PROC) if entry.name.isdecimal())
+def pids() -> list[int]:
+    """Return the processes of this machine."""
+    return [int(entry.name) for entry in PROC.iterdir() if entry.name.isdecimal()]
 
 
 def is_connected(pid: int) -> bool:

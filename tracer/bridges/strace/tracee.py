@@ -23,6 +23,7 @@ from tracer.errors import CaptureError
 _YAMA: Final = Path("/proc/sys/kernel/yama/ptrace_scope")
 _ATTACH_TIMEOUT_S: Final = 10.0
 _POLL_S: Final = 0.005
+_SETTLE_S: Final = 0.1
 _LOG_LIMIT: Final = 1 << 20
 _STRACE_WORDS: Final = re.compile(r"(?:\S*/)?strace: (?:attach: )?(.*)").match
 
@@ -175,13 +176,15 @@ def start_untraced(argv: Sequence[str]) -> tuple[list[int], Log]:
     log = Log()
     process = _start(argv, log)
     deadline = time.monotonic() + _ATTACH_TIMEOUT_S
+    last: list[int] = []
     while time.monotonic() < deadline:
         pids = [pid for pid in processes.holders() if pid not in before and processes.is_connected(pid)]
-        if pids:
+        if pids and pids == last:  # one that becomes a daemon goes on as another process, moments after it mounted
             return pids, log
         if process.poll():
             break
-        time.sleep(_POLL_S)
+        last = pids
+        time.sleep(_SETTLE_S if pids else _POLL_S)
     error = start_error(argv, process.poll() or 0, log)
     log.close()
     raise error
