@@ -57,7 +57,7 @@ class Live:
             finally:
                 code = _stop(recorder)
             sys.stderr.write(log.read_text(errors="replace"))
-        return Exit.LOST if code == Exit.LOST else Exit.FINE
+        return code if code in (Exit.LOST, Exit.USAGE) else Exit.FINE
 
 
 def _recorder_command(arguments: argparse.Namespace, path: Path) -> list[str]:
@@ -72,15 +72,19 @@ def _recorder_command(arguments: argparse.Namespace, path: Path) -> list[str]:
 
 
 def _identity(path: Path) -> tuple[int, int] | None:
-    """Return which file this is now, None for none."""
-    return (path.stat().st_dev, path.stat().st_ino) if path.exists() else None
+    """Return which file this is now, None where there is none, or an empty one."""
+    try:
+        facts = path.stat()
+    except FileNotFoundError:
+        return None
+    return (facts.st_dev, facts.st_ino) if facts.st_size else None
 
 
 def _when_it_exists(path: Path, older: tuple[int, int] | None, recorder: subprocess.Popen[bytes], log: Path) -> Trace:
     """Wait until the recorder has written the head of its file, not the `older` one; its own words when it gives up."""
     deadline = time.monotonic() + START_SECONDS
     while time.monotonic() < deadline:
-        if _identity(path) not in (None, older) and path.stat().st_size:
+        if _identity(path) not in (None, older):
             return Trace.open(path)
         if recorder.poll() is not None:
             words = log.read_text(errors="replace").strip().removeprefix("fusewire: ")
