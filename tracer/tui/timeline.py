@@ -145,13 +145,15 @@ class Timeline(Styled, can_focus=True):
 
     def on_resize(self) -> None:
         """Ask for a picture of the new width."""
+        self._keep_lane_in_sight()
+        self._say_what_is_hidden()
         self.post_message(self.WindowChanged())
 
     def _keep_lane_in_sight(self) -> None:
         lanes = self.picture.lanes if self.picture else ()
         place = next((at for at, one in enumerate(lanes) if one.lane.index == self._lane_index), 0)
         fitting = self.lanes_in_sight
-        self._top_lane = max(0, min(max(self._top_lane, place - fitting + 1), place, len(lanes) - 1))
+        self._top_lane = max(0, min(max(self._top_lane, place - fitting + 1), place, len(lanes) - fitting))
 
     def _say_what_is_hidden(self) -> None:
         lanes = len(self.picture.lanes) if self.picture else 0

@@ -176,3 +176,22 @@ async def test_syncfs_is_told_apart_without_any_colour(sample: Trace, open_ui: O
         assert "◇1" in old
         assert "◇ ENOSYS" in old
         assert "◆ 3.25ms" in lines[2]
+
+
+async def test_no_lane_is_hidden_while_there_is_room_for_all(sample: Trace, open_ui: OpenUi) -> None:
+    async with open_ui(sample, follow=True) as ui:
+        assert ui.main.list.number == 49  # of the last lane
+        assert [line.split()[0] for line in ui.lines[2:6]] == ["…tiofs", "/mnt1", "/mnt2", "/mnt/old"]
+
+
+async def test_the_lane_of_the_cursor_is_in_sight_where_there_is_no_room_for_all(
+    sample: Trace, open_ui: OpenUi
+) -> None:
+    async with open_ui(sample, size=(80, 12)) as ui:
+        assert ui.main.timeline.lanes_in_sight < 4
+        await ui.press("G")
+        assert "/mnt/old" in ui.text
+        await ui.press("g")
+        assert "tiofs tag home" in ui.text
+        await ui.press("shift+tab", "down")
+        assert "tiofs tag home" not in ui.text
