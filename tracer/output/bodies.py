@@ -1,7 +1,8 @@
 """Bodies as JSON text, many at once: messages of one kind share a struct, a template and their checks.
 
-Only what is laid out exactly as declared is read here, whole or cut inside its file content; for any other message the
-caller gets None and takes the careful way (`Trace.fast_values`, then `Trace.message`). Both give the same text.
+Only what is laid out exactly as declared is read here: whole messages, and those cut inside their file content or their
+directory entries. For any other the caller gets None and takes the careful way (`Trace.fast_values`, then
+`Trace.message`).
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ import orjson
 
 from dissectors.columns import REPLY_HEADER_SIZE, REQUEST_HEADER_SIZE
 from dissectors.errnos import MAX_ERRNO
-from dissectors.fields import Field
+from dissectors.fields import MAX_ELEMENTS, Field
 from dissectors.fields import Kind as FieldKind
 from dissectors.layout import Context, agreed_layout, is_undecided
 from dissectors.opcodes import OPS
@@ -65,6 +66,41 @@ class _Shape:
             yield template % (*head, encode(raw))
 
 
+@dataclass(frozen=True, slots=True)
+class _Listing:
+    """How to read replies that are records up to the end, each a head of integers and a name."""
+
+    field: Field
+    head: Block
+    name: Field
+    template: bytes
+
+    def read(self, mapped: mmap | bytes, spans: Spans) -> list[bytes | None]:
+        """Return the listings at `spans`; of one that was cut the records that are whole."""
+        return [self._listing(mapped[start:end], sent) for start, end, sent in zip(*spans, strict=True)]
+
+    def _listing(self, blob: bytes, sent: int) -> bytes | None:
+        size, align, template, unpack = self.head.size, self.field.align, self.template, self.head.unpack
+        counter, kept = self.head.names.index(self.name.size_from), len(blob)
+        records: list[bytes] = []
+        at = 0
+        while at < sent:
+            if at + size > kept:
+                if kept == sent:
+                    return None
+                break
+            head = unpack(blob, at)
+            end = at + size + head[counter]
+            following = end + (at - end) % align
+            if following > sent or len(records) == MAX_ELEMENTS:
+                return None
+            if end > kept:
+                break
+            records.append(template % (*head, _text(blob[at + size : end])))
+            at = following
+        return b'{"%b":[%b]}' % (self.field.name.encode(), b",".join(records))
+
+
 def _text(raw: bytes) -> bytes:
     return orjson.dumps(escape(raw, len(raw)))
 
@@ -73,8 +109,22 @@ def _payload(raw: bytes) -> bytes:
     return b'{"bytes":%d,"hex":"%b"}' % (len(raw), hexlify(raw))
 
 
+def _template(names: tuple[str, ...], tail: Field | None) -> bytes:
+    members = [f'"{name}":%d' for name in names] + ([f'"{tail.name}":%b'] if tail is not None else [])
+    return f"{{{','.join(members)}}}".encode()
+
+
+def _listing_shape(field: Field, order: str) -> _Listing | None:
+    *head, name = field.record
+    is_plain = all(member.kind.is_integer for member in head) and name.kind is FieldKind.DATA and is_name(name)
+    if field.count_from or not is_plain:
+        return None
+    block = Block(head, order)
+    return _Listing(field, block, name, _template(block.names, name))
+
+
 @lru_cache(1024)
-def _shape(code: int, is_reply: bool, context: Context) -> _Shape | None:
+def _shape(code: int, is_reply: bool, context: Context) -> _Shape | _Listing | None:
     """Return how the bodies of an opcode are read together; None when each has to be looked at."""
     op = OPS[code]
     fields = op.reply if is_reply else op.request
@@ -85,11 +135,12 @@ def _shape(code: int, is_reply: bool, context: Context) -> _Shape | None:
     if len(layout.tail) > 1 or not all(field.kind.is_integer for field in shown):
         return None
     tail = layout.tail[0] if layout.tail else None
+    if tail is not None and tail.kind is FieldKind.RECORDS and not layout.head:
+        return _listing_shape(tail, layout.order)
     if tail is not None and (tail.kind not in (FieldKind.NAME, FieldKind.DATA) or tail.when is not None):
         return None
     head = Block(layout.head, layout.order)
-    members = [f'"{name}":%d' for name in head.names] + ([f'"{tail.name}":%b'] if tail is not None else [])
-    return _Shape(head, tail, f"{{{','.join(members)}}}".encode())
+    return _Shape(head, tail, _template(head.names, tail))
 
 
 def read_bodies(trace: Trace, rows: Rows) -> list[bytes | None]:
@@ -131,13 +182,17 @@ def _is_sound(trace: Trace, rows: Rows, is_reply: Array) -> Array:
     return is_sound
 
 
-def _read(trace: Trace, shape: _Shape, rows: Rows, chosen: Rows, found: list[bytes | None]) -> None:
+def _read(trace: Trace, shape: _Shape | _Listing, rows: Rows, chosen: Rows, found: list[bytes | None]) -> None:
     table, own = trace.records, rows[chosen]
     header = np.where(table["kind"][own] == Kind.REPLY, REPLY_HEADER_SIZE, REQUEST_HEADER_SIZE)
     starts = table["at"][own] + header
     kept, sent = table["kept"][own] - header, table["wire_len"][own] - header
-    size = shape.head.size
-    fits = (kept == sent) & (sent == size) if shape.tail is None else (kept >= size) & (kept <= sent)
+    if isinstance(shape, _Listing):
+        fits = kept <= sent
+    elif shape.tail is None:
+        fits = (kept == sent) & (sent == shape.head.size)
+    else:
+        fits = (kept >= shape.head.size) & (kept <= sent)
     if not fits.all():
         chosen, starts, kept, sent = chosen[fits], starts[fits], kept[fits], sent[fits]
     bodies = shape.read(trace.file.mapped, (starts.tolist(), (starts + kept).tolist(), sent.tolist()))
