@@ -200,7 +200,8 @@ class Names:
             place = (node.bindings[index].parent, node.bindings[index].name)
             if self._children.get(place) == nodeid:
                 del self._children[place]
-        self._bind(row, nodeid, (last.parent, last.name), Held.FORGOTTEN)
+        # From the next record on: the FORGET itself is still about the node of that name.
+        self._bind(row + 1, nodeid, (last.parent, last.name), Held.FORGOTTEN)
 
     def submount(self, nodeid: int, row: int) -> int:
         """Return the root nodeid of the submount that `nodeid` lay in at `row`; 0 when that is unknown."""

@@ -312,3 +312,11 @@ def test_paths_read_backwards_are_those_of_the_time_too(tree: Dialogue, tmp_path
     trace = tree.trace(tmp_path)
     paths = trace.paths()
     assert [paths.text(0, 9, row) for row in reversed(rows)] == ["/newer", "/dir/new", None]
+
+
+def test_a_forget_is_shown_with_the_name_it_takes_back(tree: Dialogue, tmp_path: Path) -> None:
+    row = tree.forget(3)
+    after = tree.talk(GETATTR, 3)
+    trace = tree.trace(tmp_path)
+    assert (trace.path(row), trace.path(after)) == (b"/dir/file", None)
+    assert (trace.paths().text(0, 3, row), trace.paths().text(0, 3, after)) == ("/dir/file", None)
