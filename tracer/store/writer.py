@@ -8,7 +8,7 @@ import os
 import stat
 import struct
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from types import TracebackType
 
@@ -26,10 +26,11 @@ from tracer.store.prefix import (
     TAGS_SIZE,
 )
 
-# One pack for everything before the FUSE bytes: block header (28), tags (16), prefix (48).
-_HEAD = struct.Struct(f"<IIIIIII{TAGS_SIZE}sBBBBHHIIII16siI")
-_TAIL = struct.Struct("<I")
-_PAD = (b"", b"\0", b"\0\0", b"\0\0\0")
+# Everything before the FUSE bytes: block header (28), tags (16), prefix (48), of which the first two bytes are fixed.
+_HEAD = f"<IIIIIII{TAGS_SIZE + 2}sBBHHIIII16siI"
+_FIXED = TAGS + bytes((PREFIX_VERSION, PREFIX_SIZE))
+_AROUND = 96  # bytes of a block beside the FUSE bytes
+LONGEST_PACKED = 4096  # FUSE bytes packed with their block; more are added as they are, which copies them once less
 MAX_MESSAGE = 64 << 20  # no kernel sends more; a larger "message" is a bridge's mistake or an attack
 _U16, _U32, _I32, _I64 = 2**16 - 1, 2**32 - 1, 2**31 - 1, 2**63 - 1
 
@@ -200,45 +201,56 @@ def _printable(text: str, limit: int) -> bytes:
     return escape(kept, limit).encode()[:limit].decode("utf-8", "ignore").encode()
 
 
+class _Packers(dict[int, Callable[..., bytes]]):
+    """What packs a block with so many FUSE bytes, which struct pads with NULs."""
+
+    def __missing__(self, length: int) -> Callable[..., bytes]:
+        found = self[length] = struct.Struct(f"{_HEAD}{length}sI").pack
+        return found
+
+
+_PACKERS = _Packers()
+
+
 def _packed(batch: Iterable[RawRecord]) -> list[bytes]:
     """Encode records as blocks; struct.error when a number does not fit its place."""
     pieces: list[bytes] = []
-    add = pieces.append
+    add, packers = pieces.append, _PACKERS
     for t_ns, channel, direction, data, wire_len, bridge, flags, pid, tid, comm, queue, head, result in batch:
         kept = len(data)
         if kept > MAX_MESSAGE:
             kept, data = MAX_MESSAGE, data[:MAX_MESSAGE]
-        pad = -kept & 3
-        total = 96 + kept + pad
+        length = (kept + 3) & ~3
+        total = _AROUND + length
         original = OVERHEAD + (wire_len if wire_len > kept else kept)
-        add(
-            _HEAD.pack(
-                pcapng.ENHANCED_PACKET,
-                total,
-                channel,
-                t_ns >> 32,
-                t_ns & 0xFFFF_FFFF,
-                OVERHEAD + kept,
-                original if original <= _U32 else _U32,
-                TAGS,
-                PREFIX_VERSION,
-                PREFIX_SIZE,
-                direction,
-                bridge,
-                channel,
-                queue,
-                flags,
-                wire_len,
-                pid,
-                tid,
-                comm,
-                result,
-                head,
-            )
+        is_short = length <= LONGEST_PACKED
+        block = packers[length if is_short else 0](
+            pcapng.ENHANCED_PACKET,
+            total,
+            channel,
+            t_ns >> 32,
+            t_ns & 0xFFFF_FFFF,
+            OVERHEAD + kept,
+            original if original <= _U32 else _U32,
+            _FIXED,
+            direction,
+            bridge,
+            channel,
+            queue,
+            flags,
+            wire_len,
+            pid,
+            tid,
+            comm,
+            result,
+            head,
+            data if is_short else b"",
+            total,
         )
-        add(data)
-        add(_PAD[pad])
-        add(_TAIL.pack(total))
+        if is_short:
+            add(block)
+        else:
+            pieces += (block[:-4], data, bytes(length - kept) + block[-4:])
     return pieces
 
 
