@@ -20,6 +20,7 @@ from tracer.tui.rows import Columns, Rows, TimeFormat, columns_for, fit, fit_ans
 from tracer.tui.styled import Styled
 
 HEADER_LINES = 1
+EVERYDAY = frozenset({("LOOKUP", "ENOENT"), ("GETXATTR", "ENODATA"), ("LISTXATTR", "ENODATA")})
 
 
 class ExchangeList(Styled, ScrollView, can_focus=True):
@@ -36,6 +37,7 @@ class ExchangeList(Styled, ScrollView, can_focus=True):
             "enosys",
             "pending",
             "error",
+            "everyday",
             "dim",
             "opcode",
             "write",
@@ -236,7 +238,8 @@ class ExchangeList(Styled, ScrollView, can_focus=True):
         yield gap
         yield Segment(fit_path(line.path, columns.path), styled("path"))
         yield gap
-        yield Segment(fit_answer(what_of(line), columns.what), styled("error") if line.is_error else base)
+        answer = "everyday" if is_everyday(line) else "error" if line.is_error else ""
+        yield Segment(fit_answer(what_of(line), columns.what), styled(answer) if answer else base)
         if columns.who:
             yield gap
             yield Segment(fit(line.who, columns.who), dim)
@@ -246,13 +249,18 @@ class ExchangeList(Styled, ScrollView, can_focus=True):
         if line.is_sync:
             return "pending" if line.is_open else "enosys" if is_enosys(line) else "error" if line.is_error else "sync"
         if line.is_error:
-            return "error"
+            return "everyday" if is_everyday(line) else "error"
         return "pending" if line.is_open else "write" if line.opcode == "WRITE" else "opcode"
 
 
 def is_enosys(line: Line) -> bool:
     """Whether a SYNCFS was answered with "no such operation", which the kernel takes for success."""
     return line.is_sync and line.what.endswith("ENOSYS")
+
+
+def is_everyday(line: Line) -> bool:
+    """Whether an error is an answer like any other: no such name, no such attribute."""
+    return (line.opcode, line.what.rpartition(" ")[2]) in EVERYDAY
 
 
 def mark_of(line: Line) -> str:

@@ -71,6 +71,9 @@ class MainScreen(Screen[None]):
             self.filter_bar.set(self._begin_filter)
         if self._begin_following:
             self.action_follow()
+        self.call_after_refresh(self._begin)  # the first screen first
+
+    def _begin(self) -> None:
         self.run_worker(self.thread.run, name="trace", thread=True)
 
     def on_unmount(self) -> None:

@@ -27,6 +27,7 @@ DARK = Theme(
         "cursor-away": "#243140",
         "path": "#9ecbff",
         "sync-row": "#3a3210",
+        "everyday": "#a3686b",
         "enosys": ENOSYS,
         "pending": PENDING,
         "pending-row": "#43290e",

@@ -27,6 +27,7 @@ STYLE_OF = {Outcome.DONE: "sync", Outcome.ENOSYS: "enosys", Outcome.FAILED: "fai
 SIGN_STYLES = frozenset(STYLE_OF.values())
 LEGEND = "◆ SYNCFS  ◇ ENOSYS  ✗ failed  ◆━▶ pending  ▂▅█ WRITE"
 ZOOM = 2.0
+Cell = tuple[str, str]  # a character and the name of its style
 AXIS_LINES = 1
 
 
@@ -228,7 +229,7 @@ class Timeline(Styled, can_focus=True):
             width, base
         )
 
-    def _with_cursor(self, cells: list[tuple[str, str]]) -> Iterator[Segment]:
+    def _with_cursor(self, cells: list[Cell]) -> Iterator[Segment]:
         """Turn (character, style name) cells into segments, the cursor's column marked."""
         cursor = self.picture.column_of(self._t_ns) if self.picture and self.number >= 0 else -1
         mark = self.overlay("cursor")
@@ -257,7 +258,7 @@ class Timeline(Styled, can_focus=True):
         text = f"  {byte_count(int(written))} written" if written else ""
         return [Segment(fit(text, self.label_width), self.style("axis"))]
 
-    def _activity(self, lane: LanePicture) -> list[tuple[str, str]]:
+    def _activity(self, lane: LanePicture) -> list[Cell]:
         """Draw bytes written as bars, anything else that happened as dots."""
         assert self.picture is not None
         most = self.picture.most_written or 1.0
@@ -274,7 +275,7 @@ class Timeline(Styled, can_focus=True):
             for level, request, error in zip(levels, requests, errors, strict=True)
         ]
 
-    def _signs(self, lane: LanePicture) -> list[tuple[str, str]]:
+    def _signs(self, lane: LanePicture) -> list[Cell]:
         """Draw each SYNCFS: a sign where it was sent, a bar until it was answered, and how long that took."""
         cells = [(" ", "")] * len(lane.bars)
         bars, marks = lane.bars.tolist(), lane.marks.tolist()
@@ -288,7 +289,7 @@ class Timeline(Styled, can_focus=True):
             _write(cells, at, bars, Outcome(marks[at]), int(lane.mark_latency_ns[at]))
         return cells
 
-    def _single(self, lane: LanePicture) -> list[tuple[str, str]]:
+    def _single(self, lane: LanePicture) -> list[Cell]:
         """Draw both in one line: signs and bars over the activity."""
         cells = self._activity(lane)
         for at, bar in enumerate(lane.bars.tolist()):
@@ -325,15 +326,13 @@ def _caption(outcome: Outcome, latency_ns: int) -> str:
     return f"failed {took}" if outcome is Outcome.FAILED else took
 
 
-def _write(cells: list[tuple[str, str]], at: int, bars: list[int], outcome: Outcome, latency_ns: int) -> None:
-    """Write a caption after the bar that begins at `at`, or into one that has no end, where nothing else is."""
+def _write(cells: list[Cell], at: int, bars: list[int], outcome: Outcome, latency_ns: int) -> None:
+    """Write a caption after the bar that begins at `at`, or into the bar, where nothing else is."""
     caption = _caption(outcome, latency_ns)
-    if bars[at] == Bar.OPEN:
-        start, free, style = at + 2, "━", "open-bar"
-    else:
-        start = next((place for place in range(at + 1, len(bars)) if not bars[place]), len(bars)) + 1
-        free, style = " ", f"{STYLE_OF[outcome]}-caption"
-    end = start + len(caption)
-    if end + 1 <= len(cells) and all(cells[place][0] == free for place in range(start, end + 1)):
-        for offset, character in enumerate(caption):
-            cells[start + offset] = (character, style)
+    behind = next((place for place in range(at + 1, len(bars)) if not bars[place]), len(bars))
+    inside = (at + 2, "━", "open-bar" if bars[at] == Bar.OPEN else "bar")
+    for start, free, style in ((behind + 1, " ", f"{STYLE_OF[outcome]}-caption"), inside):
+        end = start + len(caption)
+        if end < len(cells) and all(cells[place][0] == free for place in range(start, end + 1)):
+            cells[start:end] = [(character, style) for character in caption]
+            return
