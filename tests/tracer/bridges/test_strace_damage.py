@@ -276,3 +276,15 @@ def test_no_line_makes_the_patterns_search_without_end() -> None:
     for line in (b"4711 " + b"<" * 20000, b"4711 12:00:00 read(" + b"4<" * 9000, b" | " * 9000, b"[pid 1] " * 9000):
         records, _ = _parsed(line + b"\n" + line + b', "" = 1\n')
         assert records == []
+
+
+@pytest.mark.parametrize("opcode", [3, 26])
+def test_a_log_where_every_line_is_another_thread_or_mount_is_read_in_one_go(opcode: int, tmp_path: Path) -> None:
+    """Thirty thousand streams: anything that looks at all of them for each of them would not come to an end."""
+    log = tmp_path / "log"
+    with open(log, "wb") as file:
+        for number in range(30_000):
+            request = framing.IN_HEADER["little"].pack(40, opcode, 2 + 2 * number, 1, 0, 0, 0, 0, 0)
+            call = Call(Direction.TO_SERVER, 1 + number % 9000, number % 3000, (request,), 10**18 + number, 1)
+            file.write(print_calls([call], Form()))
+    assert import_log(log).stats.messages == 30_000

@@ -93,6 +93,7 @@ class ChannelBook:
         self.connections: list[Connection] = []
         self._describe = describe
         self._identify = identify
+        self._keys_of: dict[int, list[Key]] = {}  # by descriptor
         self._by_number: dict[int, Connection] = {}
         self._unresolved: dict[int, Stream] = {}
         self._next_key = -2  # -1 means "the whole capture" in a Gap
@@ -101,6 +102,7 @@ class ChannelBook:
         """Start a stream under `key`."""
         stream = Stream(key, tid, fd, role, 0, flags)
         self.by_key[key] = stream
+        self._keys_of.setdefault(fd, []).append(key)
         self._unsettle(stream)
         identity = self._identify(tid, fd) if self._identify else None
         if identity is not None:
@@ -113,8 +115,8 @@ class ChannelBook:
         """Return the stream for an INIT request: a new one when the descriptor has served another mount before."""
         if stream.has_records:
             # Other threads may hold the same number for the new mount: their next message is looked at afresh.
-            for other_key in [k for k, s in self.by_key.items() if s.fd == stream.fd]:
-                del self.by_key[other_key]
+            for other_key in self._keys_of.pop(stream.fd, ()):
+                self.by_key.pop(other_key, None)
             stream = self.open(stream.key, stream.tid, stream.fd, stream.role, stream.flags)
         stream.saw_init = True
         if stream.connection is not None and not stream.connection.is_new:
@@ -227,13 +229,12 @@ def _uniques(records: Iterable[RawRecord], unresolved: dict[int, Stream]) -> dic
 
 def _kinship(one: _Uniques, other: _Uniques) -> int:
     """Count what speaks for two streams being of one connection; negative when a request was read on both."""
-    if one.requests & other.requests - {0}:
+    if (one.requests & other.requests) - {0}:
         return -1
-    score = len(one.replies & other.requests - {0}) + len(one.requests & other.replies - {0})
-    known = other.requests | other.replies
+    score = len((one.replies & other.requests) - {0}) + len((one.requests & other.replies) - {0})
     # The counter steps by 2 since 4.20 (FUSE_REQ_ID_STEP), by 1 before.
     for unique in one.requests | one.replies:
-        if unique and not known.isdisjoint((unique - 2, unique - 1, unique + 1, unique + 2)):
+        if unique and any(unique + step in other.requests or unique + step in other.replies for step in (-2, 2, -1, 1)):
             score += 1
     return score
 

@@ -180,7 +180,7 @@ class StraceLog:
             server_command=self._context.server_command,
             clock=clock,
             big_endian=connection.order == "big",
-            snap_bytes=self._outbox.longest_cut() if self._outbox else 0,
+            snap_bytes=self._outbox.longest_cut if self._outbox else 0,
             notes=tuple(note for note in notes if note),
         )
 

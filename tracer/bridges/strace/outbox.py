@@ -9,9 +9,9 @@ from operator import itemgetter
 from typing import Final
 
 from tracer.bridges.framing import OUT_HEADER_SIZE
-from tracer.bridges.strace.assembler import OF_ONE_LINE, Loss
+from tracer.bridges.strace.assembler import OF_ONE_LINE, SPLICED, Loss
 from tracer.bridges.strace.channels import ChannelBook
-from tracer.records import Direction, Gap, RawRecord, RecordFlag, Sink
+from tracer.records import Direction, Gap, RawRecord, Sink
 
 _BY_TIME: Final = itemgetter(0)
 WINDOW: Final = 16384  # records held by an import, so that lines printed late find their place
@@ -37,6 +37,7 @@ class Outbox:
     """
 
     def __init__(self, sink: Sink, book: ChannelBook, stats: StraceStats) -> None:
+        self.longest_cut = 0  # bytes strace kept of a long string, as far as known when channels are announced
         self._sink = sink
         self._book = book
         self._stats = stats
@@ -48,13 +49,6 @@ class Outbox:
     def is_waiting(self) -> bool:
         """Whether anything waits to be handed over."""
         return bool(self._pending or self._losses)
-
-    def longest_cut(self) -> int:
-        """Return the bytes strace kept of a long string, judged by the records that wait; 0: none of them was cut."""
-        cut = [r for r in self._pending if r.wire_len > len(r.data) and not r.flags & RecordFlag.SPLICED]
-        requests = [len(r.data) for r in cut if r.direction is Direction.TO_SERVER]
-        # A reply is written as a header and a body, and strace cuts each string by itself.
-        return max(requests or [len(r.data) - OUT_HEADER_SIZE for r in cut], default=0)
 
     def take(self, records: Iterable[RawRecord], losses: Iterable[Loss]) -> None:
         """Take what a parser has finished."""
@@ -81,6 +75,8 @@ class Outbox:
 
     def _flush(self, count: int) -> None:
         self._sort()
+        if self._book.has_unresolved:
+            self.longest_cut = self._longest_cut()
         self._pending = self._book.resolve(self._pending, self._sink)
         batch, self._pending = self._pending[:count], self._pending[count:]
         if batch:
@@ -88,6 +84,12 @@ class Outbox:
         losses, self._losses = self._losses, []
         for loss in losses:
             self._tell(loss)
+
+    def _longest_cut(self) -> int:
+        cut = [r for r in self._pending if r.wire_len > len(r.data) and not r.flags & SPLICED]
+        requests = [len(r.data) for r in cut if r.direction is Direction.TO_SERVER]
+        # A reply is written as a header and a body, and strace cuts each string by itself.
+        return max(requests or [len(r.data) - OUT_HEADER_SIZE for r in cut], default=0)
 
     def _hand_over(self, batch: list[RawRecord]) -> None:
         if batch[0].t_ns < self._last_ns:
