@@ -64,6 +64,9 @@ def capture(bridge: Bridge, path: Path, command: str) -> int:
 
 def closing_words(writer: TraceWriter) -> int:
     """Say what a capture brought; return an Exit."""
+    if writer.kept_older:
+        say(f"nothing was recorded; {writer.path} is still the older trace")
+        return Exit.FINE
     say(f"{counted(writer.record_count, 'record')} in {writer.path}")
     if writer.gap_count:
         lost = counted(writer.lost_count, "record") if writer.lost_count else "an unknown number of records"

@@ -39,22 +39,25 @@ class TraceWriter:
     """A Sink that writes a pcapng file. Use as a context manager; closing twice is harmless.
 
     Raises TraceFileError when the file cannot be made, and when the disk is full: what was written before stays whole.
-    An older trace of that name is given up when the first channel is met; if an error comes earlier, it stays.
+    An older file of that name stays until the first channel is met: until then the new one is written beside it, as
+    `.NAME.new`. A capture that met no channel leaves the older file in its place; `kept_older` then tells.
     """
 
     def __init__(self, path: Path, *, command: str = "", overwrite: bool = True) -> None:
-        flags = os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC | (os.O_TRUNC if overwrite else os.O_EXCL)
-        self._older = _set_aside(path) if overwrite else None
+        # Appending: after a write that failed the file is cut back, and the next one must begin there.
+        flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | (os.O_TRUNC if overwrite else os.O_EXCL)
+        # Whoever is reading the older file keeps it: emptying it under their feet would end them (SIGBUS).
+        self._beside = path.with_name(f".{path.name}.new") if overwrite and _is_regular(path) else None
         self.path = path
+        self.kept_older = False
         self.record_count = 0
         self.gap_count = 0
         self.lost_count = 0
         self._channel_records: list[int] = []
         self._channel_dropped: list[int] = []
         try:
-            self._fd = os.open(path, flags, 0o600)  # a trace holds file contents: for its owner alone
+            self._fd = os.open(self._beside or path, flags, 0o600)  # a trace holds file contents: for its owner alone
         except OSError as error:
-            self._bring_back()
             raise TraceFileError(f"cannot write {path}: {error.strerror}", "give another file with -o") from error
         self._size = 0
         uname = os.uname()
@@ -72,7 +75,7 @@ class TraceWriter:
         self._write([pcapng.interface(LINKTYPE_UPPER_PDU, *words, channel_comment(info))])
         self._channel_records.append(0)
         self._channel_dropped.append(0)
-        self._give_up_older()
+        self._take_place()
         return number
 
     def records(self, batch: Sequence[RawRecord]) -> None:
@@ -112,6 +115,10 @@ class TraceWriter:
         """Write the totals of every channel and close the file."""
         if self._fd < 0:
             return
+        if self._beside is not None:  # nothing was met: not worth the older file
+            self.discard()
+            self.kept_older = True
+            return
         now = time.time_ns()
         try:
             self._write(
@@ -125,26 +132,20 @@ class TraceWriter:
         finally:
             os.close(self._fd)
             self._fd = -1
-            self._give_up_older()
 
     def discard(self) -> None:
-        """Take the file away, as if nothing had been begun; an older trace of that name is there again."""
+        """Take the new file away, as if nothing had been begun."""
         if self._fd < 0:
             return
         os.close(self._fd)
         self._fd = -1
-        self.path.unlink(missing_ok=True)
-        self._bring_back()
+        (self._beside or self.path).unlink(missing_ok=True)
 
-    def _give_up_older(self) -> None:
-        if self._older is not None:
-            self._older.unlink(missing_ok=True)
-            self._older = None
-
-    def _bring_back(self) -> None:
-        if self._older is not None:
-            self._older.rename(self.path)
-            self._older = None
+    def _take_place(self) -> None:
+        """Put the new file where the older one is."""
+        if self._beside is not None:
+            self._beside.replace(self.path)
+            self._beside = None
 
     def _write(self, pieces: list[bytes]) -> None:
         """Append whole blocks; on a full disk keep those that fit, and nothing of the one that does not."""
@@ -186,13 +187,12 @@ class TraceWriter:
                 raise
 
 
-def _set_aside(path: Path) -> Path | None:
-    """Rename an older trace: whoever is reading it keeps it, where emptying it would end them (SIGBUS)."""
-    aside = path.with_name(f".{path.name}.older")
-    with contextlib.suppress(OSError):  # not there, or not ours to rename: then it is emptied
-        if stat.S_ISREG(path.lstat().st_mode):
-            return path.rename(aside)
-    return None
+def _is_regular(path: Path) -> bool:
+    """Tell whether there is an ordinary file already, in a folder that takes another one beside it."""
+    try:
+        return stat.S_ISREG(path.lstat().st_mode) and os.access(path.parent, os.W_OK)
+    except OSError:
+        return False
 
 
 def _printable(text: str, limit: int) -> bytes:

@@ -13,8 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from examples.demo.memfs import syscalls
 from tests.tracer.dialogue import Dialogue
+from tests.tracer.small_disk import small_disk
 from tracer.errors import TraceFileError
 from tracer.records import ChannelInfo, Direction, Gap, RawRecord
 from tracer.store.writer import TraceWriter
@@ -27,7 +27,7 @@ def record(number: int, size: int = 1000) -> RawRecord:
 
 def numbers(path: Path) -> list[int]:
     trace = Trace.open(path)
-    assert trace.file.unreadable_bytes == 0
+    assert (trace.file.unreadable_bytes, trace.file.damaged) == (0, False)
     return [trace.record(row).server_pid for row in range(trace.records.count)]
 
 
@@ -42,18 +42,10 @@ def file_size_limit() -> Iterator[int]:
 
 
 @pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Path]:
+def disk(tmp_path: Path) -> Iterator[Path]:
     """A file system of 16 pages."""
-    if os.geteuid() != 0:
-        pytest.skip("not root: mount(2) needs CAP_SYS_ADMIN")
-    place = tmp_path / "small"
-    place.mkdir()
-    try:
-        syscalls.mount("small", str(place), "tmpfs", data="size=65536")
-    except OSError as refusal:
-        pytest.skip(f"mount(2) is refused even to root: {refusal.strerror}")
-    yield place
-    syscalls.umount(str(place), syscalls.MNT_DETACH)  # a trace is unmapped when it is collected
+    with small_disk(tmp_path / "small", 65536) as place:
+        yield place
 
 
 def fill(path: Path, batch: int) -> tuple[TraceFileError, TraceWriter]:
@@ -70,8 +62,8 @@ def fill(path: Path, batch: int) -> tuple[TraceFileError, TraceWriter]:
 
 
 @pytest.mark.parametrize("batch", [1, 7, 1000])
-def test_a_full_disk_leaves_every_record_that_fitted_and_says_how_many(batch: int, small_disk: Path) -> None:
-    path = small_disk / "t.pcapng"
+def test_a_full_disk_leaves_every_record_that_fitted_and_says_how_many(batch: int, disk: Path) -> None:
+    path = disk / "t.pcapng"
     error, writer = fill(path, batch)
     kept = numbers(path)
     assert kept == list(range(len(kept)))
@@ -185,14 +177,34 @@ def test_a_capture_that_cannot_start_leaves_nothing_where_nothing_was(tmp_path: 
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("channels", [0, 1])
-def test_a_capture_that_ended_well_takes_the_older_traces_place(channels: int, tmp_path: Path) -> None:
+def test_a_capture_that_met_a_channel_takes_the_older_traces_place(tmp_path: Path) -> None:
     path = tmp_path / "t.pcapng"
     path.write_bytes(b"older")
     with TraceWriter(path) as writer:
-        for _ in range(channels):
-            writer.channel(ChannelInfo("a"))
-    assert len(Trace.open(path).channels) == channels
+        assert path.read_bytes() == b"older"
+        writer.channel(ChannelInfo("a"))
+        assert [info.name for info in Trace.open(path).channels] == ["a"]
+    assert not writer.kept_older
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_capture_that_met_nothing_leaves_the_older_trace_and_says_so(tmp_path: Path) -> None:
+    path = tmp_path / "t.pcapng"
+    path.write_bytes(b"older")
+    with TraceWriter(path) as writer:
+        pass
+    assert writer.kept_older
+    assert path.read_bytes() == b"older"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_recorder_killed_before_it_met_anything_leaves_the_older_trace_to_this_and_the_next(tmp_path: Path) -> None:
+    path = tmp_path / "t.pcapng"
+    path.write_bytes(b"older")
+    os.close(TraceWriter(path)._fd)  # what a kill leaves
+    assert path.read_bytes() == b"older"
+    with TraceWriter(path) as writer:
+        writer.channel(ChannelInfo("a"))
     assert list(tmp_path.iterdir()) == [path]
 
 
