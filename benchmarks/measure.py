@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from statistics import median
 from typing import Any
 
+PACE_TURNS = 500_000
+
 
 @dataclass(frozen=True, slots=True)
 class Times:
@@ -18,6 +20,7 @@ class Times:
 
     cpu: tuple[float, ...]
     wall: tuple[float, ...]
+    pace: tuple[float, ...]  # what a fixed loop took right before each run: other programs slow the processor down
     peak_bytes: int = 0
 
     @property
@@ -29,6 +32,11 @@ class Times:
     def wall_s(self) -> float:
         """The median of wall time."""
         return median(self.wall)
+
+    @property
+    def pace_s(self) -> float:
+        """The median of what the fixed loop took."""
+        return median(self.pace)
 
     @property
     def spread(self) -> float:
@@ -53,26 +61,37 @@ def forget(path: os.PathLike[str]) -> None:
         os.close(fd)
 
 
+def pace() -> float:
+    """Time a loop that is always the same, in seconds of processor time."""
+    begin = time.process_time()
+    total = 0
+    for number in range(PACE_TURNS):
+        total += number
+    return time.process_time() - begin
+
+
 def repeat(work: Callable[[Any], object], runs: int, before: Callable[[], Any] | None = None) -> Times:
     """Time `work` in this process; `before` prepares each run, is not timed, and gives the argument."""
-    cpu, wall = [], []
+    cpu, wall, paces = [], [], []
     for _ in range(runs):
         gc.collect()  # first of all: what the last run left may hold the file in memory
         argument = before() if before is not None else None
+        paces.append(pace())
         wall_begin, cpu_begin = time.perf_counter(), time.process_time()
         kept = work(argument)
         cpu.append(time.process_time() - cpu_begin)
         wall.append(time.perf_counter() - wall_begin)
         del kept, argument
-    return Times(tuple(cpu), tuple(wall))
+    return Times(tuple(cpu), tuple(wall), tuple(paces))
 
 
 def repeat_command(argv: Sequence[str], runs: int, before: Callable[[], Any] | None = None) -> Times:
     """Time a command whose output goes to /dev/null. RuntimeError with its words when it fails."""
-    cpu, wall, peaks = [], [], []
+    cpu, wall, paces, peaks = [], [], [], []
     for _ in range(runs):
         if before is not None:
             before()
+        paces.append(pace())
         begin = time.perf_counter()
         with subprocess.Popen(argv, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE) as process:
             assert process.stderr is not None
@@ -84,4 +103,4 @@ def repeat_command(argv: Sequence[str], runs: int, before: Callable[[], Any] | N
             raise RuntimeError(f"{argv} failed: {errors.decode(errors='replace')}")
         cpu.append(usage.ru_utime + usage.ru_stime)
         peaks.append(usage.ru_maxrss * 1024)
-    return Times(tuple(cpu), tuple(wall), max(peaks))
+    return Times(tuple(cpu), tuple(wall), tuple(paces), max(peaks))

@@ -189,7 +189,7 @@ class Filesystem:
         yield UNLINK, place.nodeid, file.name + b"\0", 0, b"", 0, 0
         yield FORGET, file.nodeid, _forget_in(file.nlookup), 0, b"", 0, 0
 
-    def list(self) -> Task:
+    def ls(self) -> Task:
         place = self.any_dir()
         if not place.nodeid:
             yield from self.look_up(place)
@@ -250,7 +250,7 @@ class Filesystem:
         """Return the kinds of task, each as often as its share."""
         shares = (
             (self.stat, 400), (self.miss, 80), (self.read, 200), (self.write, 50), (self.save, 25), (self.scratch, 25),
-            (self.list, 30), (self.xattr, 50), (self.statfs, 6), (self.sync, 1), (self.forget, 6),
+            (self.ls, 30), (self.xattr, 50), (self.statfs, 6), (self.sync, 1), (self.forget, 6),
         )  # fmt: skip
         return [task for task, share in shares for _ in range(share)]
 
