@@ -122,9 +122,11 @@ def _printable(text: str) -> str:
 
 
 def pointing(column: int, length: int, reason: str, width: int) -> str:
-    """Return a line with a caret at `column` and the reason beside it, on the side where there is room."""
+    """Return a caret at `column` with the reason beside it, on the side where there is room, or else below."""
     mark = "^" + "~" * (min(length, max(1, width - column)) - 1)
     right = " " * column + mark + " " + reason
-    if len(right) <= width or len(reason) + 1 > column:
+    if len(right) <= width:
         return right
-    return (reason + " ").rjust(column) + mark
+    if len(reason) < column:
+        return (reason + " ").rjust(column) + mark
+    return " " * column + mark + "\n" + reason

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import ClassVar
 
 import numpy as np
-from rich.text import Text
 from textual import events, on
 from textual.app import ComposeResult
 from textual.binding import BindingType
@@ -23,8 +22,9 @@ from tracer.tui.filtering import choice_of
 from tracer.tui.key_bar import KeyBar
 from tracer.tui.listing import Listing
 from tracer.tui.rows import Rows
-from tracer.tui.screens import GoToScreen, HelpScreen, SyncReportReady, SyncScreen, read_sync_report
+from tracer.tui.screens import GoToScreen, HelpScreen
 from tracer.tui.status import Facts, StatusBar
+from tracer.tui.sync_screen import SyncReportReady, SyncScreen, read_sync_report
 from tracer.tui.timeline import Timeline
 from tracer.tui.trace_thread import TraceThread
 from tracer.tui.turns import Turns
@@ -146,7 +146,7 @@ class MainScreen(Screen[None]):
     @on(SyncReportReady)
     def _sync_report_ready(self, event: SyncReportReady) -> None:
         if isinstance(self.app.screen, SyncScreen):
-            self.app.screen.show(Text("\n").join(event.lines))
+            self.app.screen.show(event.content)
 
     def _show_facts(self) -> None:
         self.status_bar.facts = Facts.of(self._trace, self.upto)

@@ -1,25 +1,20 @@
-"""Screens above the main one: all keys, the sync report, the question for a number."""
+"""Screens above the main one: a text to read, all keys, the question for a number."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
 from typing import ClassVar
 
+from rich.console import ConsoleRenderable
 from rich.table import Table
 from rich.text import Text
 from textual import on
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Vertical, VerticalScroll
-from textual.message import Message
 from textual.screen import ModalScreen
 from textual.widgets import Input, Static
 
-from tracer.analysis.sync import sync_report
-from tracer.output.style import Painter
-from tracer.output.sync_text import sync_lines
-from tracer.trace.trace import Trace
 from tracer.tui.commands import COMMANDS, MOVEMENT
 
 SIGNS = (
@@ -44,7 +39,7 @@ class TextScreen(ModalScreen[None]):
         Binding("pageup", "scroll(-20)", "Page up", show=False),
     ]
 
-    def __init__(self, title: str, content: Text | Table) -> None:
+    def __init__(self, title: str, content: ConsoleRenderable) -> None:
         super().__init__()
         self._heading, self._content = title, content
 
@@ -55,7 +50,7 @@ class TextScreen(ModalScreen[None]):
             frame.border_subtitle = Text("esc closes")
             yield Static(self._content, id="dialog-text", markup=False)
 
-    def show(self, content: Text | Table) -> None:
+    def show(self, content: ConsoleRenderable) -> None:
         """Show something else."""
         self._content = content
         for static in self.query("#dialog-text").results(Static):  # none yet when the answer is faster than the screen
@@ -90,33 +85,6 @@ def _help_table(colours: Mapping[str, str]) -> Table:
     for sign, name, meaning in SIGNS:
         table.add_row(Text(sign, style=colours[f"sign-{name}"]), meaning)
     return table
-
-
-@dataclass
-class SyncReportReady(Message):
-    """The sync report, as lines."""
-
-    lines: list[Text]
-
-
-def read_sync_report(trace: Trace) -> SyncReportReady:
-    """Make the sync report; takes time on a large trace."""
-    return SyncReportReady(list(_plain_lines(trace)))
-
-
-def _plain_lines(trace: Trace) -> Iterator[Text]:
-    for line in sync_lines(sync_report(trace), Painter(True)):
-        text = Text.from_ansi(line)
-        # Styles are set by position: a stray control character is replaced by another single one.
-        text.plain = "".join(character if character.isprintable() else "·" for character in text.plain)
-        yield text
-
-
-class SyncScreen(TextScreen):
-    """Did sync reach the server?"""
-
-    def __init__(self) -> None:
-        super().__init__("Did sync reach the server?", Text("reading the trace …"))
 
 
 class GoToScreen(ModalScreen[int | None]):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from textual.theme import Theme
 
-BACKGROUND = "#0f141b"
+BACKGROUND, PATH = "#0f141b", "#9ecbff"
 SYNC, ENOSYS, PENDING, ERROR, WRITTEN = "#ffd33d", "#d2a8ff", "#ff9e3d", "#ff6b6b", "#39c5cf"
 
 DARK = Theme(
@@ -25,7 +25,7 @@ DARK = Theme(
         "line": "#3a4756",
         "cursor": "#1f4a7a",
         "cursor-away": "#243140",
-        "path": "#9ecbff",
+        "path": PATH,
         "sync-row": "#3a3210",
         "everyday": "#a3686b",
         "enosys": ENOSYS,

@@ -88,6 +88,7 @@ def test_completion_takes_the_shortest_name_and_leaves_whole_words_alone() -> No
 def test_the_reason_goes_to_the_left_of_the_caret_where_the_right_has_no_room() -> None:
     assert pointing(3, 4, "no such field", 40) == "   ^~~~ no such field"
     assert pointing(30, 4, "no such field", 40) == "                no such field ^~~~"
+    assert pointing(10, 4, "x" * 35, 40) == "          ^~~~\n" + "x" * 35
 
 
 def test_a_filter_from_the_command_line_that_is_wrong_is_refused_before_the_screen_is_taken(sample: Trace) -> None:
