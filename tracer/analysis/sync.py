@@ -39,6 +39,7 @@ class SyncRequest:
     latency_ns: int | None
     pid: int
     comm: bytes
+    refused: int  # errno with which the kernel refused the answer, 0: it took it; the caller got EIO
     open_writes: int  # WRITEs of this submount that were not answered when it was sent
     open_write_bytes: int
     covered_bytes: int  # bytes written to this submount since its last successful SYNCFS, answered before this one
@@ -46,7 +47,7 @@ class SyncRequest:
     @property
     def succeeded(self) -> bool:
         """Whether the server said that everything is on stable storage."""
-        return self.state is State.DONE and self.error == 0
+        return self.state is State.DONE and self.error == 0 and not self.refused
 
 
 @dataclass(slots=True)
@@ -129,7 +130,7 @@ def _channel(trace: Trace, number: int, info: ChannelInfo, roots: list[tuple[int
         request.t_ns + (request.latency_ns or 0)
         for one in reports
         for request in one.requests
-        if request.error == -ENOSYS
+        if request.error == -ENOSYS and not request.refused
     ]
     report.enosys_t_ns = min(enosys) if enosys else None
     report.reasons = _reasons(trace, report)
@@ -176,6 +177,7 @@ def _request(trace: Trace, row: int, writes: _Writes, synced: int) -> SyncReques
         trace.latency_ns(number),
         int(table["pid"][row]),
         trace.comm(row),
+        trace.refusal(mate) if mate >= 0 else 0,
         open_count,
         open_bytes,
         writes.answered_between(synced, row),
@@ -190,7 +192,7 @@ class _Writes:
 
     def __init__(self, trace: Trace, rows: Rows, fsyncs: Rows) -> None:
         table = trace.records
-        mate = table["mate"][rows]
+        mate = table["mate"][rows].astype(np.int64)
         self._ok = _succeeded(trace, rows)
         self._sent = rows
         self._answered = np.where(mate >= 0, mate, np.iinfo(np.int64).max)
