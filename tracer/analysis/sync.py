@@ -258,11 +258,14 @@ def _reasons(trace: Trace, report: ChannelReport) -> list[str]:
     if any(submount.was_reached for submount in report.submounts):
         return []
     info, reasons = report.info, []
+    table = trace.records
+    destroys = (table["opcode"] == DESTROY) & (table["kind"] == Kind.REQUEST) & (table["channel"] == report.channel)
+    destroyed = bool(destroys.any())
     if is_too_old(info.kind, info.kernel):
         kernel = escape(info.kernel.encode("utf-8", "surrogateescape"))
         since = ".".join(map(str, SYNCFS_SINCE[info.kind]))
         reasons.append(f"Linux {kernel} sends none to {info.kind.name.lower()}: that began with {since}")
-    elif info.kind is ChannelKind.DEV_FUSE:
+    elif info.kind is ChannelKind.DEV_FUSE and not destroyed:  # the kernel sends DESTROY to other kinds only
         reasons.append(
             "a plain fuse mount never sends SYNCFS: the kernel sends it for virtiofs since 5.14 and fuseblk since 6.18"
         )
@@ -270,9 +273,7 @@ def _reasons(trace: Trace, report: ChannelReport) -> list[str]:
         reasons.append("a CUSE character device has no superblock to sync")
     if info.read_only:
         reasons.append("the superblock is mounted read-only: there is nothing to write")
-    table = trace.records
-    destroyed = (table["opcode"] == DESTROY) & (table["kind"] == Kind.REQUEST) & (table["channel"] == report.channel)
-    if destroyed.any():
+    if destroyed:
         reasons.append("the mount was unmounted: an unmount sends DESTROY, never SYNCFS")
     if not reasons:
         reasons.append(

@@ -305,6 +305,14 @@ def test_an_unmount_is_named_as_a_reason(talk: Dialogue, tmp_path: Path) -> None
     assert reason == "the mount was unmounted: an unmount sends DESTROY, never SYNCFS"
 
 
+def test_what_is_sent_destroy_is_no_plain_fuse_mount_whatever_the_bridge_guessed(tmp_path: Path) -> None:
+    """A mount that is gone before the bridge looks it up counts as plain fuse."""
+    talk = Dialogue(channels=[ChannelInfo("fd 4 of pid 7", kind=ChannelKind.DEV_FUSE)])
+    talk.talk(DESTROY)
+    (reason,) = report_of(talk, tmp_path).channels[0].reasons
+    assert reason == "the mount was unmounted: an unmount sends DESTROY, never SYNCFS"
+
+
 def test_no_reason_is_given_where_there_was_one(talk: Dialogue, tmp_path: Path) -> None:
     talk.syncfs()
     talk.talk(DESTROY)
