@@ -85,9 +85,9 @@ class TraceThread:
             self._wake.notify_all()
 
     def wait_idle(self, timeout_s: float) -> bool:
-        """Wait until nothing is left to do; False when that takes too long."""
+        """Wait until nothing is left to do, or the thread has ended; False when that takes too long."""
         with self._wake:
-            return self._wake.wait_for(lambda: self._is_idle and not self._asked, timeout_s)
+            return self._wake.wait_for(lambda: self._stopped or (self._is_idle and not self._asked), timeout_s)
 
     def _ask(self, name: str, make: Callable[[], Job]) -> None:
         with self._wake:
@@ -97,7 +97,14 @@ class TraceThread:
     # ---- the thread ------------------------------------------------------------------------------------------------
 
     def run(self) -> None:
-        """Work until stopped: jobs take turns, a piece each, so that none makes another wait for long."""
+        """Work until stopped."""
+        try:
+            self._work()
+        finally:
+            self.stop()  # also after a bug: nobody shall wait for a thread that has ended
+
+    def _work(self) -> None:
+        """Let the jobs take turns, a piece each, so that none makes another wait for long."""
         self._jobs["grow"] = self._grow()
         due = 0.0
         while not self._stopped:

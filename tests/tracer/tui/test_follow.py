@@ -13,6 +13,7 @@ from tracer.records import RawRecord
 from tracer.store.writer import TraceWriter
 from tracer.trace.trace import Trace
 from tracer.tui.messages import Grown
+from tracer.tui.trace_thread import TraceThread
 from tracer.tui.turns import Turns
 
 HALF = 72  # records: SYNCFS of /mnt1 is sent, and not answered yet
@@ -124,3 +125,23 @@ def test_a_thread_that_waits_for_its_turn_gets_it_next() -> None:
                     time.sleep(0.001)
     waiting.join(DEADLINE_S)
     assert order.index("screen") == 1
+
+
+async def test_a_file_that_cannot_be_read_any_more_is_told_and_what_was_read_stays(
+    writer: TraceWriter, open_ui: OpenUi
+) -> None:
+    async with open_ui(Trace.open(writer.path), follow=True) as ui:
+        before = ui.main.upto
+        writer.path.unlink()
+        await ui.until(lambda: "cannot follow" in ui.lines[0])
+        await ui.press("g", "G")
+        assert ui.main.list.number == before - 1
+
+
+def test_nobody_waits_for_a_thread_that_ended(sample: Trace) -> None:
+    thread = TraceThread(sample, Turns(), lambda message: None)
+    thread.compute("bug", lambda trace: 1 // 0)  # type: ignore[arg-type,return-value]
+    with pytest.raises(ZeroDivisionError):
+        thread.run()
+    thread.paint(None, 10)
+    assert thread.wait_idle(DEADLINE_S)
