@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from examples.demo import mounts
+from examples.demo import mounts, possible
 from tests.servers import workload
 from tests.servers.base import NUMBERS, Server
 from tests.servers.memfs import Memfs
@@ -23,7 +23,7 @@ from tests.servers.real import Bindfs, PassthroughLl
 from tests.tracer.bridges.collecting import Collected, missing_uniques, opcode, orphans, unique
 from tracer.bridges.strace import Snap, StraceBridge
 from tracer.bridges.strace.processes import status, tracer_of
-from tracer.errors import CaptureError, TracerError
+from tracer.errors import CaptureError, TraceFileError, TracerError
 from tracer.records import BridgeKind, Direction, RawRecord, RecordFlag
 
 pytestmark = [pytest.mark.e2e, pytest.mark.root]
@@ -85,6 +85,8 @@ def notes() -> list[str]:
 @pytest.fixture
 def record(notes: list[str]) -> Iterator[Callable[..., Recording]]:
     """Return a function that starts a capture; captures end with the test."""
+    if (reason := possible.why_no_program("strace", "strace") or possible.why_not_root()) is not None:
+        pytest.skip(reason)
     with contextlib.ExitStack() as stack:
 
         def start(sink: Collected | None = None, **options: object) -> Recording:
@@ -298,6 +300,19 @@ def test_a_sink_that_stands_still_does_not_stall_the_server(bindfs: Bindfs, reco
     assert len(collected.all) > 3 * workload.STAT_ROUNDS
 
 
+def test_a_sink_that_fails_ends_the_capture_and_lets_the_server_go(bindfs: Bindfs, record) -> None:
+    class Full(Collected):
+        def records(self, batch: Sequence[RawRecord]) -> None:
+            raise TraceFileError("the disk is full")
+
+    with launched(record, bindfs, sink=Full()) as recording:
+        workload.run(bindfs.mount_point, "reading")
+        with pytest.raises(TraceFileError, match="disk is full"):
+            recording.wait()
+        until(lambda: tracer_of(recording.bridge.server_pid) == 0, "the server is not traced any more")
+        workload.run(bindfs.mount_point, "reading")
+
+
 def test_killing_strace_leaves_the_server_alive_and_says_so(bindfs: Bindfs, record) -> None:
     with launched(record, bindfs) as recording:
         workload.run(bindfs.mount_point, "reading")
@@ -310,7 +325,7 @@ def test_killing_strace_leaves_the_server_alive_and_says_so(bindfs: Bindfs, reco
     assert READ in map(opcode, collected.requests)
 
 
-def test_killing_the_recorder_leaves_the_server_alive(bindfs: Bindfs) -> None:
+def test_killing_the_recorder_leaves_the_server_alive(bindfs: Bindfs, record) -> None:
     recorder = (
         "import sys, threading\n"
         "from tests.tracer.bridges.collecting import Collected\n"

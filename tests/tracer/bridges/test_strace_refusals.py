@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from examples.demo import possible
 from tests.tracer.bridges.collecting import LOGS, Collected
 from tracer.bridges.strace import StraceBridge, StraceLog
 from tracer.errors import CaptureError, TraceFileError, TracerError
@@ -22,6 +23,8 @@ def _import_refused(path: Path) -> TraceFileError:
 
 
 def _capture_refused(**target: object) -> TracerError:
+    if (reason := possible.why_no_program("strace", "strace")) is not None:
+        pytest.skip(reason)
     with pytest.raises(CaptureError) as refused:
         StraceBridge(**target).run(Collected(), threading.Event())  # type: ignore[arg-type]
     return _one_line(refused.value)
@@ -115,7 +118,9 @@ def test_a_directory_that_is_on_no_fuse_mount(tmp_path: Path) -> None:
 
 def test_no_strace(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
-    error = _capture_refused(pid=1)
+    with pytest.raises(CaptureError) as refused:
+        StraceBridge(pid=1).run(Collected(), threading.Event())
+    error = refused.value
     assert "not installed" in error.message
     assert "apt-get install strace" in error.hint
 

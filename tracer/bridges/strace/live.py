@@ -81,6 +81,7 @@ class StraceBridge:
             drain.start()
             target = self._start(strace, folder / "strace", pids)
             stack.callback(target.close)
+            stack.callback(target.signal_strace, signal.SIGINT)  # lets the server go, also when the sink has failed
             shutil.rmtree(folder, ignore_errors=True)  # both ends are open: nothing is left behind if we are killed
             self._capture(target, drain, sink, stop)
 
