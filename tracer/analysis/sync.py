@@ -37,7 +37,7 @@ class SyncRequest:
     state: State
     error: int
     latency_ns: int | None
-    pid: int
+    pid: int | None  # None: the capture cut the header before it
     comm: bytes
     refused: int  # errno with which the kernel refused the answer, 0: it took it; the caller got EIO
     open_writes: int  # WRITEs of this submount that were not answered when it was sent
@@ -175,7 +175,7 @@ def _request(trace: Trace, row: int, writes: _Writes, synced: int) -> SyncReques
         trace.state(number),
         int(table["error"][mate]) if mate >= 0 else 0,
         trace.latency_ns(number),
-        int(table["pid"][row]),
+        int(table["pid"][row]) if trace.has_pid(np.array([row])).all() else None,
         trace.comm(row),
         trace.refusal(mate) if mate >= 0 else 0,
         open_count,

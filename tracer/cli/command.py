@@ -8,7 +8,8 @@ from collections.abc import Callable
 from enum import IntEnum
 from typing import Protocol
 
-MAX_MINOR = 255
+from dissectors.opcodes import NEWEST_MINOR
+
 PROGRAM = "fusewire: "
 
 
@@ -65,8 +66,8 @@ def number_from(least: int) -> Callable[[str], int]:
 def minor_of(text: str) -> int:
     """Read a protocol minor as the user gives it, "31" or "7.31"; an argparse type."""
     digits = text.removeprefix("7.")
-    if not (digits.isascii() and digits.isdigit() and int(digits) <= MAX_MINOR):
-        raise argparse.ArgumentTypeError(f"{text!a} is no protocol minor: give a number like 31, or 7.31")
+    if not (digits.isascii() and digits.isdigit() and int(digits) <= NEWEST_MINOR):
+        raise argparse.ArgumentTypeError(f"{text!a} is no protocol minor up to {NEWEST_MINOR}: write 31, or 7.31")
     return int(digits)
 
 

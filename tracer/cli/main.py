@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import errno
 import importlib
 import io
 import os
@@ -23,6 +24,8 @@ COMMANDS = (
     ("sync", "sync", "Sync", "report every FUSE_SYNCFS, per submount"),
     ("doctor", "doctor", "Doctor", "what can be captured here, and what is missing"),
 )
+
+OUTPUT_FAULTS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -48,6 +51,10 @@ def main(argv: list[str] | None = None) -> int:
         return Exit.FINE
     except KeyboardInterrupt:
         return 130
+    except OSError as error:
+        if error.filename is not None or error.errno not in OUTPUT_FAULTS:
+            raise
+        return _fail(TracerError(f"cannot write the output: {error.strerror}", "write it where there is room"))
     return code
 
 

@@ -77,6 +77,8 @@ def closing_words(writer: TraceWriter) -> int:
 
 def check_output(path: Path) -> Path:
     """Refuse a place that cannot take a trace before a server is started for it."""
+    if str(path) == "-":
+        raise TraceFileError("a trace goes into a file, not to stdout", "give a file with -o")
     if path.is_dir():
         raise TraceFileError(f"{path} is a directory", "give a file with -o")
     if not path.parent.is_dir():

@@ -16,7 +16,6 @@ from dissectors.errnos import error_text
 from dissectors.jsonform import message_json, values_json
 from dissectors.message import Value
 from dissectors.opcodes import NOTIFY, OPS, notify_name, op_name
-from dissectors.text import escape
 from tracer.output.bodies import read_bodies
 from tracer.records import RecordFlag
 from tracer.trace.columns import Kind, Rows
@@ -30,7 +29,7 @@ Asked = dict[str, Value] | None
 
 _STATES = tuple(b'"%b"' % state.name.encode() for state in State)
 _FACTS = (
-    b'{"exchange":%d,"time_ns":%d,"channel":%d,"opcode":%b,"unique":%d,"nodeid":%d,"submount":%b,"path":%b,"pid":%d'
+    b'{"exchange":%d,"time_ns":%d,"channel":%d,"opcode":%b,"unique":%d,"nodeid":%d,"submount":%b,"path":%b,"pid":%b'
     b',"comm":%b,"state":%b,"latency_ns":%b%b'
 )
 _ANSWERED = _FACTS.replace(b":%b%b", b":%d%b") + b',"request":%b,"error":%b,"reply":%b}'
@@ -114,12 +113,18 @@ class _Printer:
             nodeids,
             [roots[submount] for submount in table["submount"][first].tolist()],
             [texts[path(channel, nodeid, row)] if nodeid else b"null" for channel, nodeid, row in places],
-            table["pid"][first].tolist(),
+            self._pids(first),
             [texts[comm] for comm in trace.comms(first)],
             [_STATES[state] for state in trace.states(numbers).tolist()],
             trace.latencies_ns(numbers).tolist(),
             [self._extras[extra] if extra != (0, 0) else b"" for extra in extras],
         )
+
+    def _pids(self, first: Rows) -> list[bytes]:
+        """Return the callers; null where the capture cut the header before it, or there is no request."""
+        known = self._trace.has_pid(first).tolist()
+        pids = self._trace.records["pid"][first].tolist()
+        return [b"%d" % pid if is_known else b"null" for pid, is_known in zip(pids, known, strict=True)]
 
     def _answers(self, mates: Rows) -> list[bytes | None]:
         """Return the body of the reply in each row; None where there is none, or one to be read with care."""
@@ -147,11 +152,13 @@ class _Printer:
         return text + (b',"reply":' + body if body is not None else self._body("reply", row, asked)[0])
 
     def _body(self, part: str, row: int, asked: Asked) -> tuple[bytes, Asked]:
-        """Return a body and its values; of one the fast path refuses, the whole decoded message with its problems."""
+        """Return a body and its values; of one the fast path refuses, what could be read and why it ends there."""
         values = self._trace.fast_values(row, asked)
         if values is None:
             message = message_json(self._trace.message(row))
-            return b',"%b_message":' % part.encode() + orjson.dumps(message), None
+            problems = message.get("problems")
+            text = b',"%b":' % part.encode() + orjson.dumps(message["body"])
+            return text + (b',"%b_problems":' % part.encode() + orjson.dumps(problems) if problems else b""), None
         opcode = int(self._trace.records["opcode"][row])
         op = NOTIFY.get(opcode) if part == "notification" else OPS.get(opcode)
         return b',"%b":' % part.encode() + orjson.dumps(values_json(op, values, reply=part == "reply")), values
@@ -184,14 +191,12 @@ def _lost_bytes(trace: Trace, first: Rows, mates: Rows) -> Rows:
 
 
 def exchange_document(trace: Trace, number: int) -> Document:
-    """Return one exchange with everything: headers, offsets of problems, extension area."""
+    """Return one exchange as `documents` does, and each whole message beside: header, extension area, problems."""
     numbers = np.array([number], dtype=np.int64)
     document = next(documents(trace, numbers))
     exchange = trace.exchange(number)
     for part in ("request", "reply", "notification"):
         message = getattr(exchange, part)
-        document.pop(part + "_message", None)
         if message is not None:
-            document[part] = message_json(message)
-    document["comm"] = escape(exchange.comm)
+            document[part + "_message"] = message_json(message)
     return document

@@ -95,7 +95,8 @@ def _error(_: Trace, exchange: Exchange) -> object:
 
 def _header(name: str) -> Getter:
     def get(_: Trace, exchange: Exchange) -> object:
-        return exchange.message.header_value(name) if exchange.request is not None else None
+        header = exchange.request.header if exchange.request is not None else ()
+        return next((node.value for node in header if node.name == name), None)
 
     return get
 

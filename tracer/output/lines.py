@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from dissectors.describe import summary, tree
-from dissectors.errnos import error_text
+from dissectors.errnos import MAX_ERRNO, error_text
 from dissectors.message import Message, Severity, Value
 from dissectors.opcodes import NOTIFY, OPS, OPS_BY_NAME, NodeIs, notify_name, op_name
 from dissectors.text import escape
@@ -125,7 +125,9 @@ class Lines:
         answer = error_text(error) if error else f"{int(table['wire_len'][row])} bytes"
         unique = int(table["unique"][row])
         if refusal := self._trace.refusal(row):
-            return f"refused by the kernel with {error_text(refusal)}: {answer} for unique {unique}"
+            if error > 0 or error < -MAX_ERRNO:
+                answer = f"error {error}, which is no errno,"
+            return f"{answer} for unique {unique}, which the kernel refused with {error_text(refusal)}"
         return f"{answer} for unique {unique}, whose request was not captured"
 
     def _what(self, row: int, mate: int, body: _Body, reply: _Body | None, error: int) -> str:
@@ -138,7 +140,9 @@ class Lines:
         if kind != Kind.REQUEST:
             return "server"
         pid, comm = int(self._trace.records["pid"][row]), self._trace.comm(row)
-        return f"{escape(comm) or '?'}[{pid}]" if pid or comm else "kernel"
+        if pid or comm:
+            return f"{escape(comm) or '?'}[{pid}]"
+        return "kernel" if self._trace.has_pid(np.array([row])).all() else "?"
 
 
 def _name(kind: int, opcode: int) -> str:
@@ -179,14 +183,14 @@ def _shortened(path: str) -> str:
 
 def heading(paint: Painter) -> str:
     """Return the line above the list."""
-    text = f"{'#':>6} {'time':<15} {'latency':>8} {'submount':>8}   {'opcode':<15} {'path':<32} what  who"
+    text = f"{'#':>6} {'time':<15} {'latency':>8} {'submount':>8}    {'opcode':<15} {'path':<32} what  who"
     return paint(text, Style.HEADING)
 
 
 def text_line(line: Line, paint: Painter) -> str:
     """Return the line as `fusewire show` prints it. A SYNCFS has a ◆ before it, coloured or not."""
-    mark = "◆" if line.is_sync else "✗" if line.is_error else "…" if line.is_open else " "
-    opcode = f"{mark} {line.opcode:<15}"
+    outcome = "✗" if line.is_error else "…" if line.is_open else " "
+    opcode = f"{'◆' if line.is_sync else ' '}{outcome} {line.opcode:<15}"
     style = (
         Style.SYNC if line.is_sync else Style.ERROR if line.is_error else Style.WARNING if line.is_open else Style.PLAIN
     )

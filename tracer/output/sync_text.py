@@ -68,7 +68,9 @@ def _submount_lines(
 
 
 def _request_line(request: SyncRequest, report: SyncReport, paint: Painter) -> str:
-    who = f"{escape(request.comm) or '?'}[{request.pid}]" if request.pid or request.comm else "kernel"
+    who = "an unknown caller" if request.pid is None else "kernel"
+    if request.pid or request.comm:
+        who = f"{escape(request.comm) or '?'}[{request.pid}]"
     line = (
         f"{paint('◆ SYNCFS', Style.SYNC)} {clock(request.t_ns, report.has_times)} by {who}: {_outcome(request, paint)}"
     )

@@ -138,6 +138,11 @@ class TraceFile:
         self.words = np.frombuffer(mapped, dtype="<u4", count=len(mapped) // 4)
 
     @property
+    def is_foreign(self) -> bool:
+        """Whether the file is a capture of something else: it has interfaces, and none of them is ours."""
+        return not self.channels and (bool(self.foreign_packets) or bool(self._interfaces))
+
+    @property
     def unreadable_bytes(self) -> int:
         """How many bytes at the end are no whole block."""
         return len(self.content) - self.scanned

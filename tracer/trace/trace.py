@@ -19,6 +19,7 @@ from dissectors.layout import Context
 from dissectors.message import Message, Value
 from dissectors.opcodes import OPERATIONS, Either
 from dissectors.text import escape
+from tracer.errors import TraceFileError
 from tracer.records import BridgeKind, ChannelInfo, Direction, Gap, RawRecord, RecordFlag
 from tracer.store.prefix import FUSE_AT, PREFIX, PREFIX_AT
 from tracer.store.reader import TraceFile
@@ -91,12 +92,17 @@ class Trace:
     ) -> Trace:
         """Open a file and index all of it; `on_progress` hears (bytes done, bytes in all).
 
-        Raises TraceFileError when it is no trace, or one of a newer version.
+        Raises TraceFileError when it is no trace, one of a newer version, or a capture of something else.
         """
         trace = cls(TraceFile.open(Path(path)), minor=minor)
         while trace.take_in():
             if on_progress is not None:
                 on_progress(trace.file.scanned, len(trace.file.content))
+        if trace.file.is_foreign:
+            raise TraceFileError(
+                f"{path} holds no FUSE messages, only packets of another kind",
+                "fusewire opens what fusewire record or fusewire import wrote",
+            )
         return trace
 
     # ---- growing ---------------------------------------------------------------------------------------------------
@@ -357,6 +363,12 @@ class Trace:
         """Return a reader of paths for many records in a row."""
         self._state.advance()
         return Paths(self._state.names)
+
+    def has_pid(self, rows: Rows) -> Array:
+        """Tell of which records the caller is known: of requests whose header was kept that far."""
+        table = self.records
+        known: Array = (table["kind"][rows] == Kind.REQUEST) & (table["kept"][rows] >= index.ENOUGH_FOR_PID)
+        return known
 
     def comm(self, row: int) -> bytes:
         """Return the name of the process that sent a record, empty where unknown."""

@@ -95,7 +95,7 @@ def test_a_usage_error_exits_with_2(words: list[str], capsys: pytest.CaptureFixt
     [
         (["show", "f", "-c", "x"], "'x' is no number from 0 on"),
         (["show", "f", "-c", "-1"], "'-1' is no number from 0 on"),
-        (["show", "f", "--minor", "8.1"], "'8.1' is no protocol minor: give a number like 31, or 7.31"),
+        (["show", "f", "--minor", "8.1"], "'8.1' is no protocol minor up to 46: write 31, or 7.31"),
         (["sync", "f", "--minor", "7.x"], "'7.x' is no protocol minor"),
         (["sync", "f", "--minor", "256"], "'256' is no protocol minor"),
         (["sync", "f", "--minor", "\u0661"], "is no protocol minor"),

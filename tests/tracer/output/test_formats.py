@@ -131,12 +131,15 @@ def test_all_forms_of_a_real_trace_agree(real: Path, capsysbinary: pytest.Captur
         assert f"{document['exchange']:>6} " == line[:7]
 
 
+PARTS = ("request", "reply", "notification")
+
+
 def test_verbose_json_of_a_real_trace_holds_every_message(
     real: Path, capsysbinary: pytest.CaptureFixture[bytes]
 ) -> None:
     documents = json.loads(show(real, capsysbinary, "-T", "json", "-V"))
     for document in documents:
-        message = document.get("request") or document.get("reply") or document["notification"]
+        message = next(document[f"{part}_message"] for part in PARTS if f"{part}_message" in document)
         assert message["header"]["unique"] == document["unique"]
         assert message["length"] >= 16
 

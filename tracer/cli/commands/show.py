@@ -24,7 +24,16 @@ from tracer.trace.columns import Rows
 from tracer.trace.trace import Trace
 
 FORMATS = ("text", "json", "ndjson", "fields", "csv")
-DEFAULT_FIELDS = ("fuse.time", "fuse.latency", "fuse.submount", "fuse.opcode", "fuse.path", "fuse.error", "proc.comm")
+DEFAULT_FIELDS = (
+    "fuse.time",
+    "fuse.latency",
+    "fuse.submount",
+    "fuse.opcode",
+    "fuse.path",
+    "fuse.name",
+    "fuse.error",
+    "proc.comm",
+)
 
 
 class Show:
@@ -55,6 +64,8 @@ class Show:
             raise TracerError("which trace?", "fusewire show FILE")
         if arguments.field and arguments.format not in ("fields", "csv"):
             raise TracerError("-e chooses columns of -T fields and -T csv", "add -T fields")
+        if arguments.verbose and arguments.format in ("fields", "csv"):
+            raise TracerError("-V has no meaning for columns", "leave it out, or use -T text or -T json")
         chosen = compile_filter(arguments.filter) if arguments.filter else None
         trace = Trace.open(arguments.file, minor=arguments.minor)
         numbers: Rows = np.arange(trace.exchange_count, dtype=np.int64)
