@@ -23,14 +23,15 @@ from dissectors.errnos import MAX_ERRNO
 from dissectors.fields import MAX_ELEMENTS, Field
 from dissectors.fields import Kind as FieldKind
 from dissectors.layout import Context, agreed_layout, is_undecided
-from dissectors.opcodes import OPS
+from dissectors.opcodes import OPS, Answer
 from dissectors.steps import Block
 from dissectors.text import escape, is_name
-from tracer.trace.columns import BIG_ENDIAN, Array, Kind, Rows, distinct
+from tracer.trace.columns import BIG_ENDIAN, Array, CodeSet, Kind, Rows, distinct
 from tracer.trace.trace import Trace
 
 Heads = Iterator[tuple[Any, ...]]
 Spans = tuple[list[int], list[int], list[int]]  # where bodies begin, where what was kept of them ends, bytes sent
+_ANSWERED = CodeSet(op.code for op in OPS.values() if op.answer is not Answer.NEVER)
 EXTENSION_WORD = 36 // 4  # of fuse_in_header: its lower half is total_extlen
 
 
@@ -151,7 +152,7 @@ def read_bodies(trace: Trace, rows: Rows) -> list[bytes | None]:
     is_plain = _is_sound(trace, rows, is_reply)
     error = table["error"][rows]
     is_error = is_reply & (error < 0) & (error >= -MAX_ERRNO) & (table["wire_len"][rows] == REPLY_HEADER_SIZE)
-    is_error &= table["mate"][rows] >= 0
+    is_error &= (table["mate"][rows] >= 0) & _ANSWERED.holds(opcodes)
     for place in np.flatnonzero(is_plain & is_error).tolist():
         found[place] = b"{}"
     is_plain &= ~is_reply | ((error == 0) & (table["mate"][rows] >= 0))
