@@ -257,11 +257,8 @@ class Trace:
 
     def message(self, row: int) -> Message:
         """Decode a record. Never raises for what is in it: see Message.problems."""
-        cached = self._messages.get(row)
-        if cached is not None:
-            self._messages.move_to_end(row)
-            return cached
-        message = self._decode(row)
+        # Taken out and put back: another thread may evict it between a look and a move.
+        message = self._messages.pop(row, None) or self._decode(row)
         self._messages[row] = message
         if len(self._messages) > CACHED_MESSAGES:
             self._messages.popitem(last=False)

@@ -45,16 +45,16 @@ class FusewireApp(App[None]):
         await self.main.run_action(action)
 
 
-def run(
-    trace: Trace, *, follow: bool = False, filter_text: str = "", on_quit: Callable[[], None] | None = None
-) -> None:
-    """Show a trace until the user leaves. With `follow` its file is watched as it grows.
+def run(trace: Trace, *, follow: bool = False, filter_text: str = "", on_quit: Callable[[], None] | None = None) -> int:
+    """Show a trace until the user leaves; return 0, or not 0 when the UI broke. `follow`: watch the file as it grows.
 
     Raises FilterError when `filter_text` cannot be understood. `on_quit` is called once the screen is given back.
     """
     choice_of(filter_text)
     try:
-        FusewireApp(trace, follow=follow, filter_text=filter_text).run()
+        app = FusewireApp(trace, follow=follow, filter_text=filter_text)
+        app.run()
+        return app.return_code or 0
     finally:
         if on_quit is not None:
             on_quit()

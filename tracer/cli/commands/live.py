@@ -15,10 +15,11 @@ from tracer.cli.command import Exit, say
 from tracer.cli.commands.open_trace import require_terminal
 from tracer.cli.recording import check_output
 from tracer.cli.source import add_source, bridge_of
-from tracer.errors import CaptureError, TracerError
+from tracer.errors import CaptureError, TraceFileError, TracerError
 from tracer.trace.trace import Trace
 
-START_SECONDS, END_SECONDS = 30, 10
+START_SECONDS, CHANNEL_SECONDS, END_SECONDS = 30, 2, 10
+POLL_SECONDS = 0.02
 
 
 class Live:
@@ -53,11 +54,11 @@ class Live:
                 trace = _when_it_exists(path, older, recorder, log)
                 from tracer.tui.app import run  # textual takes 150 ms to import: only what draws may pay for it
 
-                run(trace, follow=True, filter_text=arguments.filter)
+                broke = run(trace, follow=True, filter_text=arguments.filter)
             finally:
                 code = _stop(recorder)
             sys.stderr.write(log.read_text(errors="replace"))
-        return code if code in (Exit.LOST, Exit.USAGE) else Exit.FINE
+        return code if code in (Exit.LOST, Exit.USAGE) else broke
 
 
 def _recorder_command(arguments: argparse.Namespace, path: Path) -> list[str]:
@@ -83,14 +84,32 @@ def _identity(path: Path) -> tuple[int, int] | None:
 def _when_it_exists(path: Path, older: tuple[int, int] | None, recorder: subprocess.Popen[bytes], log: Path) -> Trace:
     """Wait until the recorder has written the head of its file, not the `older` one; its own words when it gives up."""
     deadline = time.monotonic() + START_SECONDS
-    while time.monotonic() < deadline:
-        if _identity(path) not in (None, older):
-            return Trace.open(path)
-        if recorder.poll() is not None:
-            words = log.read_text(errors="replace").strip().removeprefix("fusewire: ")
-            raise CaptureError(words or f"the recorder ended with code {recorder.returncode}", "")
-        time.sleep(0.02)
-    raise TracerError(f"nothing was recorded within {START_SECONDS} s", "try fusewire doctor")
+    while _identity(path) in (None, older):
+        _check_alive(recorder, log)
+        if time.monotonic() > deadline:
+            raise TracerError(f"nothing was recorded within {START_SECONDS} s", "try fusewire doctor")
+        time.sleep(POLL_SECONDS)
+    deadline = time.monotonic() + CHANNEL_SECONDS
+    try:
+        trace = Trace.open(path)
+        while not trace.channels and time.monotonic() < deadline:
+            _check_alive(recorder, log)  # most of what can go wrong goes wrong before the first message
+            time.sleep(POLL_SECONDS)
+            trace.refresh()
+    except TraceFileError:  # a recorder that gives up takes its empty file away
+        recorder.wait(END_SECONDS)
+        _check_alive(recorder, log)
+        raise
+    return trace
+
+
+def _check_alive(recorder: subprocess.Popen[bytes], log: Path) -> None:
+    """Raise the recorder's own last words when it gave up."""
+    if recorder.poll() in (None, Exit.FINE, Exit.LOST):
+        return
+    words = log.read_text(errors="replace").rpartition("fusewire: ")[2]
+    message, _, hint = words.partition("\n")
+    raise CaptureError(message or f"the recorder ended with code {recorder.returncode}", hint.strip())
 
 
 def _stop(recorder: subprocess.Popen[bytes]) -> int:

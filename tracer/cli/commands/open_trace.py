@@ -7,7 +7,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from tracer.cli.command import Exit, add_minor
+from tracer.cli.command import add_minor
 from tracer.errors import TracerError
 from tracer.trace.trace import Trace
 
@@ -31,8 +31,7 @@ class Open:
         trace = Trace.open(arguments.file, minor=arguments.minor, on_progress=_progress(arguments.file))
         from tracer.tui.app import run  # textual takes 150 ms to import: only what draws may pay for it
 
-        run(trace, follow=arguments.follow, filter_text=arguments.filter)
-        return Exit.FINE
+        return run(trace, follow=arguments.follow, filter_text=arguments.filter)
 
 
 def require_terminal() -> None:
