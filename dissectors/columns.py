@@ -154,6 +154,11 @@ def _sliding(buffer: Bytes, dtype: np.dtype[Any]) -> npt.NDArray[Any]:
     return np.ndarray((len(buffer) - dtype.itemsize + 1,), dtype, buffer, strides=(1,))
 
 
+def gather(buffer: Bytes, starts: Positions, size: int) -> bytes:
+    """Return the `size` bytes (at least one) that begin at each of `starts`, joined; all must lie in the buffer."""
+    return _sliding(buffer, np.dtype((np.void, size)))[starts].tobytes()
+
+
 def column(
     buffer: Bytes,
     starts: Positions,

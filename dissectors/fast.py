@@ -240,15 +240,23 @@ def _tail(whole: _Whole, buffer: Buffer, start: int, end: int, size: int, values
 class HeadReader:
     """Header and fixed arguments of one kind of message as one struct; `names` are those of the tuple's values."""
 
-    __slots__ = ("_unpack", "names", "size")
+    __slots__ = ("_unpack", "_unpack_joined", "names", "size")
 
     def __init__(self, fields: Iterable[Field], order: str) -> None:
         block = Block(list(fields), order)
-        self.names, self.size, self._unpack = block.names, block.size, block.unpack
+        self.names, self.size = block.names, block.size
+        self._unpack, self._unpack_joined = block.unpack, block.unpack_joined
 
     def unpack(self, buffer: Buffer, starts: Iterable[int]) -> Iterator[tuple[Any, ...]]:
         """Yield header and head of each message that begins in `starts`; all must be at least `size` bytes long."""
         return map(self._unpack, repeat(buffer), starts)
+
+    def unpack_joined(self, joined: bytes) -> Iterator[tuple[Any, ...]]:
+        """Yield header and head of messages of which the first `size` bytes lie one after another.
+
+        Twice as fast as `unpack`; `dissectors.columns.gather` joins them.
+        """
+        return self._unpack_joined(joined)
 
 
 def request_head(op: Op, context: Context) -> HeadReader:

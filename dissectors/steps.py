@@ -24,12 +24,13 @@ Step = Callable[[bytes, int, int, Values], int]
 class Block:
     """Neighbouring fields of fixed size, read with one struct call. Hidden ones are skipped."""
 
-    __slots__ = ("names", "size", "unpack")
+    __slots__ = ("names", "size", "unpack", "unpack_joined")
 
     def __init__(self, fields: Sequence[Field], order: str, lead: str = "") -> None:
         codes = [f"{field.size}x" if field.hidden else field.code for field in fields]
         compiled = struct.Struct(order + lead + "".join(codes))
         self.unpack: Callable[[Any, int], tuple[Any, ...]] = compiled.unpack_from
+        self.unpack_joined: Callable[[Any], Iterator[tuple[Any, ...]]] = compiled.iter_unpack
         self.size = compiled.size
         self.names = tuple(field.name for field in fields if not field.hidden)
 

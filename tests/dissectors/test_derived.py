@@ -10,7 +10,7 @@ from mmap import mmap
 import numpy as np
 import pytest
 
-from dissectors import fast, reference, uring
+from dissectors import columns, fast, reference, uring
 from dissectors.catalog import CATALOG, ERROR, STATES, Source, ValueKind, complete
 from dissectors.columns import (
     body_fields,
@@ -341,6 +341,16 @@ def test_heads_are_unpacked_where_messages_begin() -> None:
     rows = [dict(zip(head.names, values, strict=True)) for values in head.unpack(data, range(0, len(data), 80))]
     assert [row["offset"] for row in rows] == [0, 4096, 8192, 12288]
     assert {row["opcode"] for row in rows} == {15}
+
+
+def test_heads_gathered_from_anywhere_are_unpacked_as_where_they_lie() -> None:
+    data = b"?" + b"".join(asked(15, le("QQIIQII", i, 4096 * i, 512, 0, 0, 0, 0)) for i in range(4))
+    head = fast.request_head(OPS[15], NOW)
+    starts = [161, 1, 241, 1]
+    joined = columns.gather(np.frombuffer(data, np.uint8), np.array(starts), head.size)
+    assert list(head.unpack_joined(joined)) == list(head.unpack(data, starts))
+    with pytest.raises(IndexError):
+        columns.gather(np.frombuffer(data, np.uint8), np.array([len(data) - head.size + 1]), head.size)
 
 
 def test_the_fast_path_reads_a_mapped_file() -> None:

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 import orjson
 
-from dissectors.columns import REPLY_HEADER_SIZE, REQUEST_HEADER_SIZE
+from dissectors.columns import REPLY_HEADER_SIZE, REQUEST_HEADER_SIZE, gather
 from dissectors.errnos import MAX_ERRNO
 from dissectors.fields import MAX_ELEMENTS, Field
 from dissectors.fields import Kind as FieldKind
@@ -43,9 +43,9 @@ class _Shape:
     tail: Field | None
     template: bytes
 
-    def read(self, mapped: mmap | bytes, spans: Spans) -> list[bytes | None]:
-        """Return the bodies at `spans`, of which all heads are whole; None for one that is not as declared."""
-        heads, template = map(self.head.unpack, repeat(mapped), spans[0]), self.template
+    def read(self, mapped: mmap | bytes, heads: Heads, spans: Spans) -> list[bytes | None]:
+        """Return the bodies at `spans`; None for one that is not as declared."""
+        template = self.template
         if self.tail is None:
             return [template % head for head in heads]
         return list(self._with_tail(mapped, heads, spans, self.tail))
@@ -196,6 +196,13 @@ def _read(trace: Trace, shape: _Shape | _Listing, rows: Rows, chosen: Rows, foun
         fits = (kept >= shape.head.size) & (kept <= sent)
     if not fits.all():
         chosen, starts, kept, sent = chosen[fits], starts[fits], kept[fits], sent[fits]
-    bodies = shape.read(trace.file.mapped, (starts.tolist(), (starts + kept).tolist(), sent.tolist()))
+    spans = starts.tolist(), (starts + kept).tolist(), sent.tolist()
+    if isinstance(shape, _Listing):
+        bodies = shape.read(trace.file.mapped, spans)
+    elif shape.head.size:
+        joined = gather(trace.file.content, starts, shape.head.size)
+        bodies = shape.read(trace.file.mapped, shape.head.unpack_joined(joined), spans)
+    else:
+        bodies = shape.read(trace.file.mapped, repeat((), len(starts)), spans)
     for place, body in zip(chosen.tolist(), bodies, strict=True):
         found[place] = body
