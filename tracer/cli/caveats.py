@@ -47,4 +47,4 @@ def _of_the_sessions(trace: Trace) -> Iterator[str]:
     for session in trace.sessions:
         if not session.minor_is_known:
             name = escape_text(session.info.name)
-            yield f"{name}: INIT was not captured, its protocol minor is assumed; --minor N says otherwise"
+            yield f"{name}: no answer to INIT was captured, its protocol minor is assumed; --minor N says otherwise"

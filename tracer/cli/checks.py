@@ -79,7 +79,7 @@ def _strace() -> Check:
 def _ptrace() -> Check:
     scope = _read("/proc/sys/kernel/yama/ptrace_scope") or "0"
     if has_capability(CAP_SYS_PTRACE):
-        return Check("ptrace", Verdict.GOOD, "any process can be attached to")
+        return Check("ptrace", Verdict.GOOD, "processes of other users can be attached to, too")
     if scope == "0":
         return Check("ptrace", Verdict.LIMITED, "only processes of your own user can be attached to", "run as root")
     return Check(

@@ -217,7 +217,7 @@ def test_loss_damage_and_assumptions_are_told_on_stderr_by_show_and_sync(
         assert said.count("the ring was full") == 20
         assert "records were lost in 30 more places" in said
         assert "2 requests of /mnt may be missing: uniques that never came, first 4" in said
-        assert "/mnt: INIT was not captured, its protocol minor is assumed; --minor N says otherwise" in said
+        assert "/mnt: no answer to INIT was captured, its protocol minor is assumed; --minor N says otherwise" in said
         assert main([command, str(path), "--minor", "7.31"]) == 0
         assert "assumed" not in capsys.readouterr().err
 

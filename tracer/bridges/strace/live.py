@@ -96,7 +96,9 @@ class StraceBridge:
         for pid in pids:
             tracee.check_pid(pid)
             self._commands[pid] = processes.command_line(pid)
-            if not processes.device_fds(pid):
+            if processes.hides_fds(pid):
+                self._on_note(f"whether process {pid} has /dev/fuse open cannot be seen from here")
+            elif not processes.device_fds(pid):
                 self._on_note(f"process {pid} does not have /dev/fuse open now: nothing to see until it opens it")
         return pids
 

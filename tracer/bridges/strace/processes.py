@@ -84,6 +84,16 @@ def device_fds(pid: int) -> list[int]:
     return sorted(int(name) for name in names if _link(pid, name).endswith(DEVICES))
 
 
+def hides_fds(pid: int) -> bool:
+    """Tell whether we may not see which files `pid` has open (proc(5): that takes the right to trace it)."""
+    try:
+        return not any(True for _ in (PROC / str(pid) / "fd").iterdir())
+    except FileNotFoundError:
+        return False
+    except OSError:
+        return True
+
+
 def _link(pid: int, name: str) -> str:
     try:
         return str((PROC / str(pid) / "fd" / name).readlink())

@@ -226,6 +226,8 @@ def start_error(argv: Sequence[str], code: int, log: Log) -> CaptureError:
     log.finish()
     if found := _STRACE_WORDS(log.last_line):
         return CaptureError(f"strace cannot trace here: {found[1]}", "in a container, add the capability SYS_PTRACE")
+    if "strace -h" in log.last_line:  # its last word on an option that it does not know
+        return CaptureError("strace does not know one of its options", "see what --strace-option gives it; strace -h")
     shown = printable(os.fsencode(argv[0]), 200)
     ended = f"was killed by signal {-code}" if code < 0 else f"ended with exit code {code}"
     said = f": {log.last_line}" if log.last_line else ""
