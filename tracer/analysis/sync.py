@@ -17,7 +17,7 @@ from dissectors.structs import IN_HEADER
 from dissectors.text import escape
 from tracer.analysis.kernels import SYNCFS_SINCE, is_too_old
 from tracer.records import ChannelInfo, ChannelKind, RecordFlag
-from tracer.trace.columns import BIG_ENDIAN, Array, Kind, Rows
+from tracer.trace.columns import BIG_ENDIAN, Array, Kind, Rows, distinct
 from tracer.trace.pairing import State
 from tracer.trace.trace import Trace
 
@@ -110,21 +110,38 @@ class SyncReport:
 
 def sync_report(trace: Trace) -> SyncReport:
     """Report on every SYNCFS of `trace`, as it stands now."""
-    submounts = trace.submounts  # brings the columns up to date
-    first = trace.first_rows
-    t_ns = trace.records["t_ns"]
-    channels = []
-    for number, info in enumerate(trace.channels):
-        roots = [(index, nodeid) for index, (channel, nodeid) in enumerate(submounts) if channel == number]
-        if roots:
-            channels.append(_channel(trace, number, info, roots))
+    requests = _Requests(trace)
+    roots: dict[int, list[tuple[int, int]]] = {}
+    for index, (channel, nodeid) in enumerate(trace.submounts):
+        roots.setdefault(channel, []).append((index, nodeid))
+    channels = [_channel(trace, requests, channel, roots[channel]) for channel in sorted(roots)]
+    first, t_ns = trace.first_rows, trace.records["t_ns"]
     return SyncReport(
         channels, int(t_ns[first[0]]) if len(first) else 0, all(c.clock != "none" for c in trace.channels)
     )
 
 
-def _channel(trace: Trace, number: int, info: ChannelInfo, roots: list[tuple[int, int]]) -> ChannelReport:
-    reports = [_submount(trace, number, info, index, nodeid) for index, nodeid in roots]
+class _Requests:
+    """The requests of a trace by submount, found in one pass: a host may have thousands of submounts."""
+
+    def __init__(self, trace: Trace) -> None:
+        count = len(trace.submounts)  # brings the columns up to date
+        table = trace.records
+        rows = np.flatnonzero((table["kind"] == Kind.REQUEST) & (table["submount"] >= 0))
+        submounts = table["submount"][rows]
+        self._rows = rows[np.argsort(submounts, kind="stable")]
+        self._starts = np.searchsorted(np.sort(submounts), np.arange(count + 1))
+        destroys = rows[table["opcode"][rows] == DESTROY]
+        self.destroyed = set(distinct(table["channel"][destroys]))  # channels
+
+    def of(self, index: int) -> Rows:
+        """Return the requests of the submount with number `index`, in the order of time."""
+        return self._rows[self._starts[index] : self._starts[index + 1]]
+
+
+def _channel(trace: Trace, requests: _Requests, number: int, roots: list[tuple[int, int]]) -> ChannelReport:
+    info = trace.channels[number]
+    reports = [_submount(trace, number, requests.of(index), nodeid) for index, nodeid in roots]
     report = ChannelReport(number, info, sorted(reports, key=lambda one: one.nodeid))
     enosys = [
         request.t_ns + (request.latency_ns or 0)
@@ -133,23 +150,20 @@ def _channel(trace: Trace, number: int, info: ChannelInfo, roots: list[tuple[int
         if request.error == -ENOSYS and not request.refused
     ]
     report.enosys_t_ns = min(enosys) if enosys else None
-    report.reasons = _reasons(trace, report)
+    report.reasons = _reasons(report, number in requests.destroyed)
     report.cut_listings = trace.cut_listings(number)
     return report
 
 
-def _submount(trace: Trace, channel: int, info: ChannelInfo, index: int, nodeid: int) -> SubmountReport:
+def _submount(trace: Trace, channel: int, rows: Rows, nodeid: int) -> SubmountReport:
     table = trace.records
-    rows = np.flatnonzero(
-        (table["submount"] == index) & (table["kind"] == Kind.REQUEST) & (table["channel"] == channel)
-    )
     opcode = table["opcode"][rows]
     last = table.count - 1
     writes = _Writes(trace, rows[opcode == WRITE], rows[np.isin(opcode, FSYNCS)])
     report = SubmountReport(
         nodeid,
         trace.names(channel).path(nodeid, last),
-        info.st_dev if nodeid == ROOT_ID else "",
+        trace.channels[channel].st_dev if nodeid == ROOT_ID else "",
         len(rows),
         trace.exchange_of(trace.names(channel).submounts[nodeid]) if nodeid != ROOT_ID else 0,
         written_bytes=writes.answered_bytes,
@@ -253,14 +267,11 @@ def _head_size(trace: Trace, rows: Rows) -> int:
     return compile_layout(fields, minor, needed_flags(fields), "<").head_size
 
 
-def _reasons(trace: Trace, report: ChannelReport) -> list[str]:
+def _reasons(report: ChannelReport, destroyed: bool) -> list[str]:
     """Say why no SYNCFS can appear, or why there is none, as far as it can be known."""
     if any(submount.was_reached for submount in report.submounts):
         return []
     info, reasons = report.info, []
-    table = trace.records
-    destroys = (table["opcode"] == DESTROY) & (table["kind"] == Kind.REQUEST) & (table["channel"] == report.channel)
-    destroyed = bool(destroys.any())
     if is_too_old(info.kind, info.kernel):
         kernel = escape(info.kernel.encode("utf-8", "surrogateescape"))
         since = ".".join(map(str, SYNCFS_SINCE[info.kind]))

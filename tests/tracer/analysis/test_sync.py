@@ -258,6 +258,16 @@ def test_a_submount_nobody_announced_is_reported_without_a_path(talk: Dialogue, 
     assert "submount node 9 path unknown" in text(report)
 
 
+def test_thousands_of_submounts_are_reported_in_time(talk: Dialogue, tmp_path: Path) -> None:
+    for nodeid in range(2, 5_002):
+        talk.lookup(1, b"%d" % nodeid, nodeid, submount=True)
+        talk.write(nodeid, nodeid)
+        talk.syncfs(nodeid)
+    report = report_of(talk, tmp_path)
+    assert [request.covered_bytes for request in report.requests] == list(range(2, 5_002))
+    assert [one.nodeid for one in report.channels[0].left_out] == [1]
+
+
 def test_channels_are_reported_each_for_itself(tmp_path: Path) -> None:
     talk = Dialogue(
         channels=[
