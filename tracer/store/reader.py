@@ -33,6 +33,7 @@ from tracer.store.prefix import (
     TAGS_AT,
 )
 
+MAX_DESCRIPTION = 1 << 20
 MAX_CHANNELS = 1 << 16  # a record's channel is 16 bits wide
 SCAN_BLOCKS = 1 << 15  # blocks a scan takes at once: their heads fit the processor's cache, and a follower soon hears
 STEPS = 64  # blocks followed one by one before packets are searched for again
@@ -41,16 +42,8 @@ LONGEST_SEARCHED = 512
 KIND, LENGTH, INTERFACE, CAPTURED = 0, 1, 2, 5  # words of an enhanced packet block
 SEARCH_WORDS = 1 << 10  # behind a damaged block, at first; doubled until something is found
 _TAG_WORDS = np.frombuffer(TAGS, dtype="<u4")
-
-_SEARCHED_KINDS = np.array(
-    [
-        pcapng.SECTION_HEADER,
-        pcapng.INTERFACE_DESCRIPTION,
-        pcapng.ENHANCED_PACKET,
-        pcapng.INTERFACE_STATISTICS,
-    ],
-    dtype=np.uint32,
-)
+_DESCRIPTIONS = (pcapng.SECTION_HEADER, pcapng.INTERFACE_DESCRIPTION, pcapng.INTERFACE_STATISTICS)
+_SEARCHED_KINDS = np.array((*_DESCRIPTIONS, pcapng.ENHANCED_PACKET), dtype=np.uint32)
 
 
 @dataclass(frozen=True, slots=True)
@@ -284,7 +277,10 @@ class TraceFile:
             raise TraceFileError(f"{self.path} has records whose prefix is not {PREFIX_SIZE} bytes", "record it again")
 
     def _other(self, kind: int, at: int) -> None:
-        total = int(self.words[at + 1])
+        if kind not in _DESCRIPTIONS:
+            return
+        # No more than any writer says about an interface: a hostile block may be a gigabyte long.
+        total = min(int(self.words[at + 1]), MAX_DESCRIPTION)
         content = self.content[(at << 2) + 8 : (at << 2) + total - 4].tobytes()
         if kind == pcapng.SECTION_HEADER:
             if content[:4] != struct.pack("<I", pcapng.BYTE_ORDER_MAGIC):

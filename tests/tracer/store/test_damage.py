@@ -295,3 +295,32 @@ def test_no_mutation_of_a_trace_raises_anything_but_a_trace_file_error(
         path.unlink()
     everything(trace)
     trace.advance_state()
+
+
+def test_records_beyond_four_gibibytes_are_found_and_read(content: bytes, tmp_path: Path) -> None:
+    """Sparse blocks of a kind nobody knows stand for the gigabytes before."""
+    path = tmp_path / "t.pcapng"
+    unknown = 1 << 29
+    with path.open("wb") as file:
+        file.write(content)
+        for _ in range(9):
+            start = file.tell()
+            file.write(struct.pack("<II", 0xBAD, unknown))
+            file.seek(start + unknown - 4)
+            file.write(struct.pack("<I", unknown))
+        file.write(content)
+        assert file.tell() > 1 << 32
+    trace = Trace.open(path)
+    records = small().records
+    assert everything(trace)[len(records) :] == [record._replace(channel=record.channel + 2) for record in records]
+    assert trace.file.unreadable_bytes == 0
+    assert int(trace.records["at"][-1]) > 1 << 32
+
+
+def test_damage_in_a_large_file_is_searched_once(content: bytes, tmp_path: Path) -> None:
+    """What looks like the beginning of a block in every word must not be looked at again and again."""
+    path = tmp_path / "t.pcapng"
+    path.write_bytes(content + struct.pack("<I", pcapng.ENHANCED_PACKET) * 300_000 + content)
+    trace = Trace.open(path)
+    assert len(everything(trace)) == 2 * len(small().records)
+    assert trace.file.skipped_bytes == 1_200_000
