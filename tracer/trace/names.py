@@ -94,8 +94,12 @@ class Names:
         if node is None:
             node = self._nodes[nodeid] = NodeHistory()
         node.nlookup += 1
-        if node.bindings and not is_submount and self._is_known(node.bindings[-1], row, parent, name, nodeid):
-            return
+        if node.bindings and not is_submount:
+            # Nearly every entry says again what held last.
+            held = node.bindings[-1]
+            is_same = held.name == name and held.parent == parent and held.held is Held.NAMED
+            if is_same and self._children.get((parent, name)) == nodeid and held.submount == self._latest(parent):
+                return
         if nodeid == ROOT_ID or name in (b".", b".."):
             return
         if is_submount and nodeid not in self.submounts:
@@ -118,15 +122,12 @@ class Names:
             self._children[parent, name] = nodeid
         self._place(nodeid, Binding(row, parent, name, submount))
 
-    def _is_known(self, last: Binding, row: int, parent: int, name: bytes, nodeid: int) -> bool:
-        """Tell whether an entry says again what held last: as nearly all do, so this comes first."""
-        return (
-            last.name == name
-            and last.parent == parent
-            and last.held is Held.NAMED
-            and self._children.get((parent, name)) == nodeid
-            and last.submount == self._inherited(row, nodeid, parent, last)
-        )
+    def _latest(self, nodeid: int) -> int:
+        """Return the submount the node lies in as far as the trace was followed; 0 when that is unknown."""
+        if nodeid == ROOT_ID or len(self.submounts) == 1:
+            return ROOT_ID
+        node = self._nodes.get(nodeid)
+        return node.bindings[-1].submount if node is not None and node.bindings else 0
 
     def _place(self, nodeid: int, binding: Binding) -> None:
         self._nodes[nodeid].add(binding)

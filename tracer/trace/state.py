@@ -245,12 +245,13 @@ class State:
         place = np.fromiter(map(places.__getitem__, column), np.int64, len(rows))
         steady = [names.steady_from(nodeid) for nodeid in places]
         late = [self._number_at(channel, names, nodeid, row) for nodeid, (row, _) in zip(places, steady, strict=True)]
-        early = [
-            self._number_at(channel, names, nodeid, -1) if is_first else VARIES
-            for nodeid, (_, is_first) in zip(places, steady, strict=True)
-        ]
-        is_late = rows >= np.array([row for row, _ in steady])[place]
-        found = np.where(is_late, np.array(late, np.int32)[place], np.array(early, np.int32)[place])
+        found = np.array(late, np.int32)[place]
+        is_early = rows < np.array([row for row, _ in steady])[place]
+        nodeids, early = list(places), np.full(len(places), VARIES, np.int32)
+        for index in distinct(place[is_early]):
+            if steady[index][1]:
+                early[index] = self._number_at(channel, names, nodeids[index], -1)
+        found[is_early] = early[place[is_early]]
         for index in np.flatnonzero(found == VARIES).tolist():
             found[index] = self._number_at(channel, names, column[index], int(rows[index]))
         is_orphan = (self._table["kind"][rows] == Kind.REPLY) & (self._table["mate"][rows] < 0)
