@@ -20,6 +20,7 @@ import numpy as np
 from benchmarks import make_trace, strace_log
 from benchmarks.measure import Times, forget, repeat, repeat_command
 from benchmarks.report import Row, Target
+from benchmarks.screen import SIZE, key_presses
 from dissectors.columns import gather
 from dissectors.fast import HeadReader, request_head
 from dissectors.opcodes import OPS
@@ -318,6 +319,17 @@ def start(bench: Bench) -> list[Row]:
     ]
 
 
+def screen(bench: Bench) -> list[Row]:
+    """Press keys in the terminal UI, once the trace is indexed."""
+    how = f"the app without a terminal, {'x'.join(map(str, SIZE))} cells: from the key until everything is drawn"
+    how += "; wall time holds the driver's own waiting"
+    target = Target("<= 0.1 s", most_seconds=0.1)
+    return [
+        Row(f"key in the terminal UI: {key}", how, times, target=target)
+        for key, times in key_presses(Trace.open(bench.trace), bench.runs).items()
+    ]
+
+
 def making(bench: Bench) -> list[Row]:
     """Make a trace: what the other cases wait for."""
     count = bench.records // SLOW_COMPARISON
@@ -336,5 +348,6 @@ CASES: dict[str, Callable[[Bench], list[Row]]] = {
     "strace": strace,
     "writer": writer,
     "start": start,
+    "screen": screen,
     "make": making,
 }
