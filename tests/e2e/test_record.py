@@ -18,7 +18,7 @@ from tests.e2e.recorder import DEADLINE_S, launched, recording, refused
 from tests.servers import workload
 from tests.servers.base import Server
 from tests.servers.memfs import Memfs, MemfsBlk
-from tests.servers.real import Bindfs, FuseOverlayfs
+from tests.servers.real import Bindfs, FuseOverlayfs, PassthroughLl
 from tests.tracer.small_disk import small_disk
 from tracer.records import ChannelKind, Direction, RecordFlag
 from tracer.trace.columns import Kind
@@ -112,6 +112,39 @@ def test_what_is_recorded_is_to_the_byte_what_the_server_read_and_wrote(memfs: M
     assert times == sorted(times)
     by_data = {message.data: message.t_ns for message in witnessed}
     assert max(abs(record.t_ns - by_data[record.data]) for record in records) < 1_000_000_000
+
+
+@pytest.mark.parametrize(
+    ("kind", "options"),
+    [
+        (PassthroughLl, {}),
+        (FuseOverlayfs, {}),
+        (Memfs, {"options": ("--threads", "3", "--clone-fd")}),
+    ],
+    ids=["passthrough_ll", "fuse-overlayfs", "memfs-clones"],
+)
+def test_clients_in_parallel_are_paired_and_named_though_threads_answer_in_any_order(
+    kind: type[Server], options: dict[str, object], make_server: MakeServer, tmp_path: Path
+) -> None:
+    server = make_server(kind, **options)
+    out = tmp_path / "t.pcapng"
+    with server.started(launched(out, "--snap", "all")) as running:
+        tally = workload.run(running.mount_point, "parallel")
+        assert running.unmount()
+        assert running.wait() == 0, running.output()
+    trace = Trace.open(out)
+    check_whole(trace)
+    seen = opcodes(trace)
+    assert {name: seen[name] for name in tally.requests} == tally.requests
+    assert not [e.message.name for e in trace.exchanges() if e.message.nodeid and e.path is None]
+    files = {f"/client-{client}/{turn}".encode() for client in range(4) for turn in range(10)}
+    assert {e.path for e in trace.exchanges() if e.message.name == "WRITE"} == files
+    missing = [
+        e for e in trace.exchanges() if e.message.name == "LOOKUP" and e.message.values["name"].endswith(b".missing")
+    ]  # type: ignore[union-attr]
+    assert len(missing) == tally.missing
+    assert {e.reply.error if e.reply else None for e in missing} <= {-2, 0}  # ENOENT, or a negative entry
+    assert all(e.latency_ns is not None and e.latency_ns > 0 for e in trace.exchanges() if e.state.name == "DONE")
 
 
 def test_with_headers_only_every_byte_that_is_missing_is_counted(memfs: Memfs, tmp_path: Path) -> None:
