@@ -78,6 +78,7 @@ class Names:
         self._children: dict[tuple[int, bytes], int] = {}
         self.submounts: dict[int, int] = {ROOT_ID: 0}  # root nodeid -> row that told
         self.has_news = False  # a submount was told that changes what was said of earlier records
+        self._is_settled = True  # and of nodes
         self.parents: set[int] = set()  # nodes that had others in them
         self.changed_rows: list[int] = []  # where nodes got places, in order,
         self.changed_nodes: list[int] = []  # and which
@@ -103,8 +104,10 @@ class Names:
         if nodeid == ROOT_ID or name in (b".", b".."):
             return
         if is_submount and nodeid not in self.submounts:
-            self.has_news = self.has_news or len(self.submounts) == 1
             self.submounts[nodeid] = row
+            if len(self.submounts) == 2:
+                self.has_news = True
+                self._inherit_anew()  # at once: later there is more to say anew
         submount = nodeid if is_submount else self._inherited(row, nodeid, parent, node.last)
         last = node.last
         is_listed = is_listed and name != b""
@@ -144,7 +147,7 @@ class Names:
         last = node.last
         if nodeid in (0, ROOT_ID) or (last is not None and last.submount == nodeid):
             return
-        self.has_news = True
+        self.has_news, self._is_settled = True, False
         self.submounts.setdefault(nodeid, row)
         if last is None:
             node.add(Binding(0, 0, b"", nodeid))
@@ -154,8 +157,14 @@ class Names:
             node.bindings[index] = node.bindings[index]._replace(submount=nodeid)
 
     def settle(self) -> None:
-        """Say anew in which submount each node lay, in the order it was told: for when a submount was told late."""
+        """Say anew in which submount each node lay, where a submount was told late."""
         self.has_news = False
+        if not self._is_settled:
+            self._inherit_anew()
+
+    def _inherit_anew(self) -> None:
+        """Give each node the submount of its parent again, in the order in which they were told."""
+        self._is_settled = True
         order = sorted(
             (binding.row, nodeid, index)
             for nodeid, node in self._nodes.items()
