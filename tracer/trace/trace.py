@@ -24,7 +24,7 @@ from tracer.records import BridgeKind, ChannelInfo, Direction, Gap, RawRecord, R
 from tracer.store.prefix import FUSE_AT, PREFIX, PREFIX_AT
 from tracer.store.reader import TraceFile
 from tracer.trace import index
-from tracer.trace.columns import COLUMNS, Array, Kind, Rows, Table
+from tracer.trace.columns import COLUMNS, Array, Kind, Rows, Table, sorted_distinct
 from tracer.trace.events import READDIRPLUS
 from tracer.trace.names import Names
 from tracer.trace.pairing import INIT, NOTIFY_REPLY, Pairing, State, states
@@ -398,7 +398,7 @@ class Trace:
         is_own = (table["kind"] == Kind.REQUEST) & (table["opcode"] != NOTIFY_REPLY) & (table["unique"] != 0)
         found = []
         for channel in range(len(self.sessions)):
-            unique = np.unique(table["unique"][is_own & (table["channel"] == channel)] & np.uint64(2**63 - 1))
+            unique = sorted_distinct(table["unique"][is_own & (table["channel"] == channel)] & np.uint64(2**63 - 1))
             gap = _missing(channel, unique)
             if gap is not None:
                 found.append(gap)

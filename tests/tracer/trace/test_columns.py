@@ -6,7 +6,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tracer.trace.columns import CodeSet, Table, distinct
+from tracer.trace.columns import CodeSet, Table, distinct, sorted_distinct
 
 CODES = st.integers(-(2**31), 2**31 - 1) | st.integers(-3, 60)
 
@@ -21,6 +21,11 @@ def test_a_set_of_codes_holds_what_it_was_made_of_and_nothing_else(codes: set[in
 @given(st.lists(st.integers(0, 65535)))
 def test_distinct_numbers_are_told_once_and_in_order(numbers: list[int]) -> None:
     assert distinct(np.array(numbers, dtype=np.uint16)) == sorted(set(numbers))
+
+
+@given(st.lists(st.integers(0, 2**64 - 1) | st.integers(0, 5)))
+def test_long_columns_give_their_different_values_in_order(numbers: list[int]) -> None:
+    assert sorted_distinct(np.array(numbers, dtype=np.uint64)).tolist() == sorted(set(numbers))
 
 
 @given(st.lists(st.integers(0, 50), max_size=20), st.integers(0, 200))
