@@ -69,7 +69,7 @@ def distinct(numbers: Array) -> list[int]:
         return list(numbers[:1].tolist())
     # Counting takes memory for the largest number: an opcode may be any.
     is_small = int(numbers.min()) >= 0 and int(numbers.max()) < 1 << 16
-    found: list[int] = (np.flatnonzero(np.bincount(numbers)) if is_small else np.unique(numbers)).tolist()
+    found: list[int] = (np.flatnonzero(np.bincount(numbers)) if is_small else sorted_distinct(numbers)).tolist()
     return found
 
 
