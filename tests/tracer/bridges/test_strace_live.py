@@ -203,6 +203,7 @@ def test_two_mounts_of_one_process_are_two_channels(make_server, record) -> None
 def test_a_fuseblk_mount_is_named_and_its_syncfs_is_recorded(memfs_fuseblk, record) -> None:
     with memfs_fuseblk.lent_device(), launched(record, memfs_fuseblk) as recording:
         mounts.run_child(["sync", "-f", memfs_fuseblk.mount_point], 20)
+        assert recording.sink.wait_for(2)  # the mount is looked up when its first records are passed on
     collected = recording.wait()
     check_is_whole(collected)
     assert collected.channels[0].fstype.startswith("fuseblk")
