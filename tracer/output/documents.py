@@ -101,8 +101,6 @@ class _Printer:
         roots = [*(b"%d" % root for _, root in trace.submounts), b"null"]  # the last: submount -1, unknown
         channels, nodeids = table["channel"][first].tolist(), table["nodeid"][first].tolist()
         codes = table["opcode"][first] + _NOTIFICATIONS * (table["kind"][first] == Kind.NOTIFICATION)
-        path = self._paths.text
-        places = zip(channels, nodeids, first.tolist(), strict=True)
         extras = zip(table["flags"][first].tolist(), _lost_bytes(trace, first, mates).tolist(), strict=True)
         return (
             numbers.tolist(),
@@ -112,7 +110,7 @@ class _Printer:
             table["unique"][first].tolist(),
             nodeids,
             [roots[submount] for submount in table["submount"][first].tolist()],
-            [texts[path(channel, nodeid, row)] if nodeid else b"null" for channel, nodeid, row in places],
+            [texts[path] for path in self._paths.texts(channels, nodeids, first.tolist())],
             self._pids(first),
             [texts[comm] for comm in trace.comms(first)],
             [_STATES[state] for state in trace.states(numbers).tolist()],

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_right
+from collections.abc import Iterable
 
 from dissectors.text import escape
 from tracer.trace.names import Names
@@ -17,17 +18,34 @@ class Paths:
 
     def text(self, channel: int, nodeid: int, row: int) -> str | None:
         """Return the path at `row`, escaped; None when it is not known."""
+        return self.texts([channel], [nodeid], [row])[0]
+
+    def texts(self, channels: Iterable[int], nodeids: Iterable[int], rows: Iterable[int]) -> list[str | None]:
+        """Return the path of each node at its record, escaped; None for those not known, and for nodeid 0."""
+        found: list[str | None] = []
+        add = found.append
+        current, paths = -1, _Channel(Names())
+        for channel, nodeid, row in zip(channels, nodeids, rows, strict=True):
+            if channel != current:
+                current, paths = channel, self._channel(channel)
+            if not paths.since <= row < paths.until:
+                paths.move_to(row)
+            if not nodeid:
+                add(None)
+            elif nodeid in paths.known:
+                add(paths.known[nodeid])
+            else:
+                add(paths.work_out(nodeid, row))
+        return found
+
+    def _channel(self, channel: int) -> _Channel:
         found = self._channels.get(channel)
         if found is None:
             names = self._names.get(channel)
             if names is None:
-                return None
+                return _Channel(Names())  # may be met later: not kept
             found = self._channels[channel] = _Channel(names)
-        if not found.since <= row < found.until:
-            found.move_to(row)
-        if nodeid in found.known:
-            return found.known[nodeid]
-        return found.work_out(nodeid, row)
+        return found
 
 
 class _Channel:

@@ -58,7 +58,8 @@ def test_paths_of_a_channel_without_names_are_unknown_but_for_its_root(tmp_path:
     paths = said.trace(tmp_path).paths()
     assert paths.text(0, 1, 0) == "/"
     assert paths.text(0, 7, 0) is None
-    assert paths.text(9, 1, 0) is None
+    assert paths.text(9, 1, 0) == "/"
+    assert paths.text(9, 2, 0) is None
 
 
 def test_paths_learnt_while_a_trace_grows_are_used(tmp_path: Path) -> None:
