@@ -49,6 +49,11 @@ class Pairing:
         """Return the requests of a channel that wait for an answer."""
         return self._open.get(channel, np.empty(0, np.int64))
 
+    @property
+    def open_count(self) -> int:
+        """How many requests of all channels wait for an answer."""
+        return sum(map(len, self._open.values()))
+
     def feed(self, new: slice) -> Rows:
         """Pair the rows `new`; return the rows of the replies that found their request."""
         table = self._table

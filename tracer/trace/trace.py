@@ -117,16 +117,19 @@ class Trace:
 
     def take_in(self) -> int:
         """Index the next piece of the file as it is mapped; return how many records it held."""
-        packets = self.file.scan()
-        if not len(packets.at):
-            self._meet_channels()
-            return 0
-        new = index.append(self.records, self.file, packets, self._orders)
+        first = self.records.count
+        # Requests that are never answered are sorted again with every piece: the more there are, the longer the pieces.
+        while self.records.count - first <= self._pairing.open_count // 2:
+            packets = self.file.scan()
+            if not len(packets.at):
+                break
+            index.append(self.records, self.file, packets, self._orders)
         self._meet_channels()
-        replies = self._pairing.feed(new)
-        self._note_agreements(replies)
-        self._append_exchanges(new)
-        return len(packets.at)
+        new = slice(first, self.records.count)
+        if new.start < new.stop:
+            self._note_agreements(self._pairing.feed(new))
+            self._append_exchanges(new)
+        return new.stop - new.start
 
     def _meet_channels(self) -> None:
         for info in self.file.channels[len(self.sessions) :]:
