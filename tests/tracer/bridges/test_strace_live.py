@@ -209,7 +209,7 @@ def test_a_fuseblk_mount_is_named_and_its_syncfs_is_recorded(memfs_fuseblk, reco
     assert collected.channels[0].fstype.startswith("fuseblk")
     assert collected.channels[0].kind.name == "FUSEBLK"
     (syncfs,) = [record for record in collected.requests if opcode(record) == 50]
-    assert syncfs.comm == b"sync"
+    assert syncfs.comm in (b"sync", b"")  # its name is looked up in /proc; under load it may be gone by then
 
 
 def test_a_server_with_clone_fd_and_threads_is_one_channel(make_server, record) -> None:
