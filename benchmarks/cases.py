@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import os
 import shutil
 import subprocess
 import sys
@@ -27,6 +28,7 @@ from dissectors.opcodes import OPS
 from tracer.bridges.strace import StraceLog
 from tracer.records import ChannelInfo, Gap, RawRecord
 from tracer.store.writer import TraceWriter
+from tracer.trace import cache
 from tracer.trace.columns import Kind
 from tracer.trace.trace import Trace
 
@@ -113,6 +115,23 @@ def index(bench: Bench) -> list[Row]:
         ),
         *_memory(bench),
     ]
+
+
+def cached(bench: Bench) -> list[Row]:
+    """Open a trace whose index was kept from the last time."""
+    path = bench.trace
+    os.environ["XDG_CACHE_HOME"] = str(bench.directory)
+    limit = cache.LEAST_RECORDS
+    try:
+        os.environ.pop(cache.OFF, None)
+        cache.LEAST_RECORDS = 1
+        Trace.open(path)
+        times = repeat(lambda _: Trace.open(path), bench.runs)
+    finally:
+        os.environ[cache.OFF] = "1"
+        cache.LEAST_RECORDS = limit
+    how = "Trace.open(FILE) when the index is in tracer.trace.cache: map it, check it"
+    return [Row("open, indexed before", how, times, bench.records)]
 
 
 _OPEN = "import sys; from tracer.trace.trace import Trace; Trace.open(sys.argv[1])"
@@ -341,6 +360,7 @@ def making(bench: Bench) -> list[Row]:
 # Add a case here; `python -m benchmarks --only NAME` runs it alone.
 CASES: dict[str, Callable[[Bench], list[Row]]] = {
     "index": index,
+    "cached": cached,
     "state": state,
     "filter": filters,
     "decode": decode,

@@ -13,6 +13,7 @@ import struct
 from array import array
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -41,6 +42,7 @@ STEPS = 64  # blocks followed one by one before packets are searched for again
 LONGEST_SEARCHED = 512
 KIND, LENGTH, INTERFACE, CAPTURED = 0, 1, 2, 5  # words of an enhanced packet block
 SEARCH_WORDS = 1 << 10  # behind a damaged block, at first; doubled until something is found
+_PROGRESS = ("foreign_packets", "scanned", "damaged", "skipped_bytes", "finished", "_searched")
 _TAG_WORDS = np.frombuffer(TAGS, dtype="<u4")
 _DESCRIPTIONS = (pcapng.SECTION_HEADER, pcapng.INTERFACE_DESCRIPTION, pcapng.INTERFACE_STATISTICS)
 _SEARCHED_KINDS = np.array((*_DESCRIPTIONS, pcapng.ENHANCED_PACKET), dtype=np.uint32)
@@ -139,6 +141,35 @@ class TraceFile:
     def unreadable_bytes(self) -> int:
         """How many bytes at the end are no whole block."""
         return len(self.content) - self.scanned
+
+    # ---- what a scan found, kept for the next time -----------------------------------------------------------------
+
+    def progress(self) -> dict[str, int | bool | list[int]]:
+        """Return how far the file was scanned and what that told, beside channels and gaps."""
+        return {**{name: getattr(self, name) for name in _PROGRESS}, "interfaces": self._interfaces.tolist()}
+
+    def could_go_on_from(self, progress: object) -> bool:
+        """Tell whether `progress` may be that of this file."""
+        if not isinstance(progress, dict) or set(progress) != {*_PROGRESS, "interfaces"}:
+            return False
+        numbers = progress["interfaces"]
+        is_sound = isinstance(numbers, list) and all(type(one) is int and -1 <= one < MAX_CHANNELS for one in numbers)
+        is_sound &= all(type(progress[name]) is type(getattr(self, name)) for name in _PROGRESS)
+        return is_sound and 0 <= progress["scanned"] <= len(self.content) and not progress["scanned"] % 4
+
+    def go_on_from(self, progress: dict[str, Any]) -> None:
+        """Take up what `progress` of the same content returned."""
+        for name in _PROGRESS:
+            setattr(self, name, progress[name])
+        self._interfaces = array("i", progress["interfaces"])
+
+    def are_packets(self, at: Positions) -> bool:
+        """Tell whether packets of ours have their FUSE bytes at these bytes of the file."""
+        starts = at - FUSE_AT
+        if not len(starts) or int(starts.min()) < 0 or int(starts.max()) + FUSE_AT > len(self.content):
+            return False
+        tags = [self.content[start + TAGS_AT : start + TAGS_AT + len(TAGS)].tobytes() for start in starts.tolist()]
+        return not (starts % 4).any() and tags == [TAGS] * len(tags)
 
     def _check_start(self) -> None:
         start = self.content[:4096].tobytes()

@@ -114,6 +114,12 @@ class Table:
             grown[: self.count] = old[: self.count]
             self._arrays[name] = grown
 
+    def adopt(self, arrays: dict[str, Array]) -> None:
+        """Take whole columns as they are, of one length; the table must be empty."""
+        assert not self.count
+        self._arrays = {name: arrays[name] for name in self._arrays}
+        self._room = self.count = len(next(iter(arrays.values())))
+
     @property
     def nbytes(self) -> int:
         """Bytes of memory in use."""

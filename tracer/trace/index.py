@@ -125,6 +125,13 @@ def _learn_orders(packets: Packets, orders: dict[int, bool]) -> None:
             orders[channel] = _is_big(word, code, wire)
 
 
+def known_orders(table: Table) -> dict[int, bool]:
+    """Return which channels are big endian, of those that a whole header told it of."""
+    told = table["channel"][table["kept"] >= ENOUGH_FOR_CODE]
+    big = set(distinct(table["channel"][(table["bits"] & BIG_ENDIAN) != 0]))
+    return {channel: channel in big for channel in distinct(told)}
+
+
 def _is_big(length: int, code: int, wire_len: int) -> bool:
     """Guess the byte order of a message by its length field, then by its opcode or error."""
     as_big = int.from_bytes(length.to_bytes(4, "little"), "big")

@@ -54,6 +54,15 @@ class Pairing:
         """How many requests of all channels wait for an answer."""
         return sum(map(len, self._open.values()))
 
+    def resume(self) -> None:
+        """Find the open requests of a table that was paired before."""
+        table = self._table
+        is_open = (table["kind"] == Kind.REQUEST) & (table["mate"] < 0)
+        is_open &= (table["bits"] & (UNPAIRABLE | SUPERSEDED)) == 0
+        rows = np.flatnonzero(is_open & ~_NEVER_ANSWERED.holds(table["opcode"]))
+        channels = table["channel"][rows]
+        self._open = {channel: rows[channels == channel] for channel in distinct(channels)}
+
     def feed(self, new: slice) -> Rows:
         """Pair the rows `new`; return the rows of the replies that found their request."""
         table = self._table

@@ -23,7 +23,7 @@ from tracer.errors import TraceFileError
 from tracer.records import BridgeKind, ChannelInfo, Direction, Gap, RawRecord, RecordFlag
 from tracer.store.prefix import FUSE_AT, PREFIX, PREFIX_AT
 from tracer.store.reader import TraceFile
-from tracer.trace import index
+from tracer.trace import cache, index
 from tracer.trace.columns import COLUMNS, Array, Kind, Rows, Table, sorted_distinct
 from tracer.trace.events import READDIRPLUS
 from tracer.trace.names import Names
@@ -95,9 +95,14 @@ class Trace:
         Raises TraceFileError when it is no trace, one of a newer version, or a capture of something else.
         """
         trace = cls(TraceFile.open(Path(path)), minor=minor)
+        is_cached = cache.load(trace.file, trace.records)
+        if is_cached:
+            trace._learn_again()
         while trace.take_in():
             if on_progress is not None:
                 on_progress(trace.file.scanned, len(trace.file.content))
+        if not is_cached:
+            cache.save(trace.file, trace.records)
         if trace.file.is_foreign:
             raise TraceFileError(
                 f"{path} holds no FUSE messages, only packets of another kind",
@@ -130,6 +135,15 @@ class Trace:
             self._note_agreements(self._pairing.feed(new))
             self._append_exchanges(new)
         return new.stop - new.start
+
+    def _learn_again(self) -> None:
+        """Learn from columns that were scanned before what else a scan would have told."""
+        table, all_rows = self.records, slice(0, self.records.count)
+        self._orders.update(index.known_orders(table))
+        self._meet_channels()
+        self._pairing.resume()
+        self._note_agreements(np.flatnonzero((table["kind"] == Kind.REPLY) & (table["mate"] >= 0)))
+        self._append_exchanges(all_rows)
 
     def _meet_channels(self) -> None:
         for info in self.file.channels[len(self.sessions) :]:
