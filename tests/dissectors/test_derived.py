@@ -1,8 +1,7 @@
-"""What else is derived from the declaration: filter names, columns, roles, JSON, io_uring's messages joined."""
+"""What else is derived from the declaration: filter names, columns, roles, io_uring's messages joined."""
 
 from __future__ import annotations
 
-import json
 import subprocess
 import sys
 from mmap import mmap
@@ -23,10 +22,9 @@ from dissectors.columns import (
     out_header_dtype,
 )
 from dissectors.fields import Role
-from dissectors.jsonform import message_json, values_json
 from dissectors.layout import Context, agreed_layout
 from dissectors.message import MessageKind
-from dissectors.opcodes import NOTIFY, OPS, Op
+from dissectors.opcodes import NOTIFY, OPS
 from dissectors.roles import HEADER_NODE, role_table
 from tests.dissectors.samples import (
     NOW,
@@ -37,7 +35,6 @@ from tests.dissectors.samples import (
     asked,
     decode,
     le,
-    request_of,
 )
 
 # ---- filter names ----
@@ -203,34 +200,6 @@ def test_every_field_with_a_handle_or_a_node_has_a_role() -> None:
         last = field.field_path.rpartition(".")[2]
         if last in ("fh", "nodeid", "lock_owner") and field.field is not None:
             assert field.field.role is not None, name
-
-
-# ---- JSON ----
-
-
-@pytest.mark.parametrize("name", SAMPLES)
-def test_json_holds_nothing_but_json(name: str) -> None:
-    message = decode(SAMPLES[name])
-    found = message_json(message)
-    assert json.loads(json.dumps(found)) == found
-
-
-@pytest.mark.parametrize("name", [name for name in SAMPLES if SAMPLES[name].kind is not MessageKind.NOTIFICATION])
-def test_the_fast_json_is_the_body_of_the_full_one(name: str) -> None:
-    sample = SAMPLES[name]
-    message, request = decode(sample), request_of(sample)
-    reader = fast.reader(sample.context)
-    length = len(sample.data)
-    if request is None:
-        values = reader.request(sample.data, 0, length, message.opcode)
-    else:
-        values = reader.reply(sample.data, 0, length, message.opcode, request.values)
-    if values is None:
-        assert message.problems
-        return
-    op = message.op
-    assert op is None or isinstance(op, Op)
-    assert values_json(op, values, reply=request is not None) == message_json(message)["body"]
 
 
 # ---- io_uring ----

@@ -53,7 +53,7 @@ class _Texts(dict[Any, bytes]):
 def json_lines(trace: Trace, numbers: Rows) -> Iterator[list[bytes]]:
     """Yield the JSON text of exchanges, some thousand at a time, without line breaks.
 
-    Values are numbers as on the wire; names are escaped text.
+    Values are numbers as on the wire, names are escaped text; `exchange_document` (-V) adds names of flags and offsets.
     """
     trace.advance_state()
     printer = _Printer(trace)
@@ -189,7 +189,7 @@ def _lost_bytes(trace: Trace, first: Rows, mates: Rows) -> Rows:
 
 
 def exchange_document(trace: Trace, number: int) -> Document:
-    """Return one exchange as `documents` does, and each whole message beside: header, extension area, problems."""
+    """Return one exchange as `documents` does, and each whole message beside, with names and offsets of its fields."""
     numbers = np.array([number], dtype=np.int64)
     document = next(documents(trace, numbers))
     exchange = trace.exchange(number)

@@ -50,7 +50,8 @@ class Show:
         parser.add_argument(
             "-e", "--field", action="append", default=[], metavar="FIELD", help="column of fields and csv"
         )
-        parser.add_argument("-V", "--verbose", action="store_true", help="the whole tree of each message, with offsets")
+        verbose = "the whole tree of each message, with offsets; to JSON it adds names and offsets of every field"
+        parser.add_argument("-V", "--verbose", action="store_true", help=verbose)
         parser.add_argument("-c", "--count", type=number_from(0), metavar="N", help="stop after N exchanges")
         parser.add_argument("--color", choices=("auto", "always", "never"), default="auto", help="(default: auto)")
         parser.add_argument("--fields", action="store_true", help="list every field name and end")
