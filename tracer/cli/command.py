@@ -20,6 +20,7 @@ class Exit(IntEnum):
     FINDING = 1
     USAGE = 2
     LOST = 3  # the capture lost records
+    BUG = 70  # EX_SOFTWARE of sysexits.h
 
 
 class Command(Protocol):

@@ -8,6 +8,7 @@ import importlib
 import io
 import os
 import sys
+import traceback
 from importlib.metadata import PackageNotFoundError, version
 
 from tracer.cli.command import Command, Exit, printable, say
@@ -58,12 +59,24 @@ def main(argv: list[str] | None = None) -> int:
     return code
 
 
+def run(argv: list[str] | None = None) -> int:
+    """Do what `main` does; a bug is a traceback too, with an exit code that no finding has."""
+    try:
+        return main(argv)
+    except Exception:  # whatever it is, the person who mends it needs all of it; names in it may be hostile
+        sys.stderr.write(printable(traceback.format_exc()))
+        print(
+            f"  this is a bug in fusewire: please report it, with what you did (version {_version()})", file=sys.stderr
+        )
+        return Exit.BUG
+
+
 def _parser(argv: list[str]) -> tuple[argparse.ArgumentParser, dict[str, Command]]:
     """Build the parser; only the command that is asked for is loaded."""
     parser = argparse.ArgumentParser(
         prog="fusewire",
         description="Wireshark for the FUSE protocol: record, decode and show what a kernel and a FUSE server say.",
-        epilog="Exit codes: 0 fine, 1 a finding, 2 usage or bad input, 3 the capture lost records.",
+        epilog="Exit codes: 0 fine, 1 a finding, 2 usage or bad input, 3 the capture lost records, 70 a bug.",
     )
     parser.add_argument("--version", action="version", version=f"fusewire {_version()}")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", title="commands")
@@ -93,4 +106,4 @@ def _fail(error: TracerError) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run())

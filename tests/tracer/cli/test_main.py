@@ -13,7 +13,8 @@ from pathlib import Path
 import pytest
 
 from tests.tracer.dialogue import GETATTR, Dialogue
-from tracer.cli.main import COMMANDS, main
+from tracer.cli.commands.doctor import Doctor
+from tracer.cli.main import COMMANDS, main, run
 from tracer.records import ChannelInfo
 
 SAMPLES = Path(__file__).parent.parent.parent / "data" / "strace"
@@ -294,6 +295,21 @@ def test_a_locale_that_cannot_show_our_signs_is_no_error(encoding: str, trace: P
     assert (ended.returncode, ended.stderr) == (0, b"")
     assert ("◆".encode() in ended.stdout) is (encoding == "utf-8")
     assert (b"\\u25c6" in ended.stdout) is (encoding != "utf-8")
+
+
+def test_a_bug_is_a_harmless_traceback_with_an_exit_code_of_its_own(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fail(*_: object) -> int:
+        raise AssertionError("no such \x1b[31mstate")
+
+    monkeypatch.setattr(Doctor, "run", fail)
+    assert run(["doctor"]) == 70
+    words = capsys.readouterr().err
+    assert "Traceback" in words
+    assert "in fail" in words
+    assert r"no such \x1b[31mstate" in words
+    assert "please report it" in words
 
 
 def test_data_goes_to_stdout_and_narration_to_stderr(trace: Path) -> None:
