@@ -12,6 +12,7 @@ from dissectors.errnos import MAX_ERRNO, error_text
 from dissectors.message import Message, Severity, Value
 from dissectors.opcodes import NOTIFY, OPS, OPS_BY_NAME, NodeIs, notify_name, op_name
 from dissectors.text import escape
+from tracer.output.caller import caller_text
 from tracer.output.style import Painter, Style, clock, duration
 from tracer.records import RecordFlag
 from tracer.trace.columns import Kind, Rows
@@ -139,10 +140,8 @@ class Lines:
     def _who(self, row: int, kind: int) -> str:
         if kind != Kind.REQUEST:
             return "server"
-        pid, comm = int(self._trace.records["pid"][row]), self._trace.comm(row)
-        if pid or comm:
-            return f"{escape(comm) or '?'}[{pid}]"
-        return "kernel" if self._trace.has_pid(np.array([row])).all() else "?"
+        is_known = self._trace.has_pid(np.array([row])).all()
+        return caller_text(int(self._trace.records["pid"][row]) if is_known else None, escape(self._trace.comm(row)))
 
 
 def _name(kind: int, opcode: int) -> str:

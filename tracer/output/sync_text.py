@@ -8,6 +8,7 @@ from typing import Any
 from dissectors.errnos import error_text
 from dissectors.text import escape
 from tracer.analysis.sync import ChannelReport, SubmountReport, SyncReport, SyncRequest
+from tracer.output.caller import caller_text
 from tracer.output.style import Painter, Style, byte_count, clock, counted, duration, escape_text
 from tracer.trace.pairing import State
 
@@ -68,9 +69,7 @@ def _submount_lines(
 
 
 def _request_line(request: SyncRequest, report: SyncReport, paint: Painter) -> str:
-    who = "an unknown caller" if request.pid is None else "kernel"
-    if request.pid or request.comm:
-        who = f"{escape(request.comm) or '?'}[{request.pid}]"
+    who = caller_text(request.pid, escape(request.comm), "an unknown caller")
     line = (
         f"{paint('◆ SYNCFS', Style.SYNC)} {clock(request.t_ns, report.has_times)} by {who}: {_outcome(request, paint)}"
     )
