@@ -14,7 +14,8 @@ import pytest
 
 from tests.tracer.dialogue import GETATTR, Dialogue
 from tracer.cli.commands.doctor import Doctor
-from tracer.cli.main import COMMANDS, main, run
+from tracer.cli.main import COMMANDS, main
+from tracer.cli.main import run as run_command_line
 from tracer.records import ChannelInfo
 
 SAMPLES = Path(__file__).parent.parent.parent / "data" / "strace"
@@ -51,7 +52,7 @@ def test_help_names_every_command_and_the_exit_codes() -> None:
     ended = run("--help")
     assert ended.returncode == 0
     assert all(f"\n    {name}" in ended.stdout for name, *_ in COMMANDS)
-    assert "Exit codes: 0 fine, 1 a finding, 2 usage or bad input, 3 the capture lost records." in " ".join(
+    assert "Exit codes: 0 fine, 1 a finding, 2 usage or bad input, 3 the capture lost records, 70 a bug." in " ".join(
         ended.stdout.split()
     )
 
@@ -304,7 +305,7 @@ def test_a_bug_is_a_harmless_traceback_with_an_exit_code_of_its_own(
         raise AssertionError("no such \x1b[31mstate")
 
     monkeypatch.setattr(Doctor, "run", fail)
-    assert run(["doctor"]) == 70
+    assert run_command_line(["doctor"]) == 70
     words = capsys.readouterr().err
     assert "Traceback" in words
     assert "in fail" in words
