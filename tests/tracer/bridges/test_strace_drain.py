@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from tests.tracer.bridges.collecting import LOGS
+from tracer.bridges.host.server import Log
 from tracer.bridges.strace.drain import PIPE_BYTES, READ_BYTES, Drain
-from tracer.bridges.strace.tracee import Log
 
 BACKLOG = 4 << 20
 

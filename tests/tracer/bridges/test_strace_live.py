@@ -21,8 +21,8 @@ from tests.servers.base import NUMBERS, Server
 from tests.servers.memfs import Memfs
 from tests.servers.real import Bindfs, PassthroughLl
 from tests.tracer.bridges.collecting import Collected, missing_uniques, opcode, orphans, unique
+from tracer.bridges.host.processes import status, tracer_of
 from tracer.bridges.strace import Snap, StraceBridge
-from tracer.bridges.strace.processes import status, tracer_of
 from tracer.errors import CaptureError, TraceFileError, TracerError
 from tracer.records import BridgeKind, Direction, RawRecord, RecordFlag
 

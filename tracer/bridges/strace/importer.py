@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import BinaryIO, Final, NamedTuple
 
 from tracer.bridges import framing
+from tracer.bridges.host.words import printable
 from tracer.bridges.strace.assembler import TOO_LONG
 from tracer.bridges.strace.channels import ChannelBook, Connection
 from tracer.bridges.strace.context import LogContext
@@ -21,7 +22,6 @@ from tracer.bridges.strace.lines import ClockKind
 from tracer.bridges.strace.outbox import WINDOW, Outbox, StraceStats
 from tracer.bridges.strace.parser import LogParser
 from tracer.bridges.strace.splitter import LineSplitter
-from tracer.bridges.strace.strings import printable
 from tracer.errors import TraceFileError
 from tracer.records import BridgeKind, ChannelInfo, ChannelKind, RawRecord, Sink
 

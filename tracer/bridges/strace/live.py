@@ -14,16 +14,17 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Final
 
-from tracer.bridges.strace import command, processes, tracee
+from tracer.bridges.host import processes, server
+from tracer.bridges.host.processes import Mount
+from tracer.bridges.host.targets import servers_of_mount
+from tracer.bridges.strace import command, tracee
 from tracer.bridges.strace.assembler import TOO_LONG
 from tracer.bridges.strace.channels import ChannelBook, Connection, Identity
 from tracer.bridges.strace.devices import Role
 from tracer.bridges.strace.drain import Drain, Drained
 from tracer.bridges.strace.outbox import Outbox, StraceStats
 from tracer.bridges.strace.parser import LogParser
-from tracer.bridges.strace.processes import Mount
 from tracer.bridges.strace.splitter import LineSplitter
-from tracer.bridges.strace.targets import servers_of_mount
 from tracer.records import BridgeKind, ChannelInfo, ChannelKind, Gap, Sink
 
 HOLD_BACK_NS: Final = 20_000_000  # a write is printed when it returns: so long later ones wait for it
@@ -90,7 +91,7 @@ class StraceBridge:
     def _targets(self) -> list[int]:
         """Return the processes to attach to; none when a server is to be started."""
         if self._argv:
-            tracee.check_server(self._argv)
+            server.check_server(self._argv)
             return []
         pids = [self._pid] if self._pid is not None else servers_of_mount(self._mount)
         for pid in pids:

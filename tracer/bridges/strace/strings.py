@@ -38,10 +38,3 @@ def closing_quote(text: bytes, start: int) -> int:
     while at >= 0 and is_escaped(text, at, start):
         at = text.find(b'"', at + 1)
     return at
-
-
-def printable(text: bytes, limit: int = 80) -> str:
-    """Return `text` for a message to a person: ASCII only, cut to `limit` characters."""
-    shown = text[:limit].decode("ascii", "backslashreplace")
-    shown = "".join(c if c.isprintable() else f"\\x{ord(c):02x}" for c in shown)
-    return shown + ("..." if len(text) > limit else "")

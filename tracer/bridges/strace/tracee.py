@@ -3,71 +3,25 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import os
 import re
-import shutil
 import signal
 import subprocess
-import tempfile
 import threading
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import IO, Final
+from typing import Final
 
-from tracer.bridges.strace import processes
-from tracer.bridges.strace.strings import printable
+from tracer.bridges.host import processes
+from tracer.bridges.host.server import Log, ended_early, start_program
 from tracer.errors import CaptureError
 
 _YAMA: Final = Path("/proc/sys/kernel/yama/ptrace_scope")
 _ATTACH_TIMEOUT_S: Final = 10.0
 _POLL_S: Final = 0.005
 _SETTLE_S: Final = 0.1
-_LOG_LIMIT: Final = 1 << 20
 _STRACE_WORDS: Final = re.compile(r"(?:\S*/)?strace: (?:attach: )?(.*)").match
-
-
-class Log:
-    """What the server, or strace, prints: an unlinked file, because a pipe would kill a server that outlives us."""
-
-    def __init__(self) -> None:
-        self._file: IO[bytes] = tempfile.TemporaryFile(buffering=0)  # noqa: SIM115 - lives as long as the capture
-        flags = fcntl.fcntl(self._file, fcntl.F_GETFL)
-        fcntl.fcntl(self._file, fcntl.F_SETFL, flags | os.O_APPEND)
-        self._read_to = 0
-        self._rest = b""
-        self.last_line = ""
-
-    def fileno(self) -> int:
-        """Return the descriptor for a child's stdout and stderr."""
-        return self._file.fileno()
-
-    def lines(self) -> list[str]:
-        """Return the lines printed since the last call, safe to show."""
-        new = os.pread(self.fileno(), _LOG_LIMIT, self._read_to)
-        self._read_to += len(new)
-        if self._read_to >= _LOG_LIMIT:  # the server appends, so cutting the file at 0 is safe
-            os.ftruncate(self.fileno(), 0)
-            self._read_to = 0
-        *whole, self._rest = (self._rest + new).split(b"\n")
-        shown = [printable(line, 300) for line in whole if line.strip()]
-        if shown:
-            self.last_line = shown[-1]
-        return shown
-
-    def finish(self) -> list[str]:
-        """Return what is left, also without a line break."""
-        shown = self.lines()
-        if self._rest.strip():
-            self.last_line = printable(self._rest, 300)
-            shown.append(self.last_line)
-            self._rest = b""
-        return shown
-
-    def close(self) -> None:
-        """Let go of the file."""
-        self._file.close()
 
 
 class Tracee:
@@ -119,17 +73,6 @@ class Tracee:
         self.log.close()
 
 
-def check_server(argv: Sequence[str]) -> None:
-    """Raise CaptureError when there is no such program."""
-    program = argv[0]
-    if shutil.which(program) is None:
-        exists = Path(program).exists()
-        raise CaptureError(
-            f"{printable(program.encode(), 200)} {'is not executable' if exists else 'is not there, nor on PATH'}",
-            "give the server's command behind --, as you would start it",
-        )
-
-
 def check_pid(pid: int) -> None:
     """Raise CaptureError when `pid` cannot be traced, as far as that can be told before trying."""
     status = processes.status(pid)
@@ -150,7 +93,7 @@ def check_pid(pid: int) -> None:
 def launch(command: Sequence[str]) -> Tracee:
     """Start a server under `strace -D`: our child is the server, strace detaches itself from us."""
     log = Log()
-    process = _start(command, log)
+    process = start_program(command, log)
     tracee = Tracee(process, log, [process.pid])
     deadline = time.monotonic() + _ATTACH_TIMEOUT_S
     while time.monotonic() < deadline:
@@ -174,7 +117,7 @@ def start_untraced(argv: Sequence[str]) -> tuple[list[int], Log]:
     """
     before = set(processes.holders())
     log = Log()
-    process = _start(argv, log)
+    process = start_program(argv, log)
     deadline = time.monotonic() + _ATTACH_TIMEOUT_S
     last: list[int] = []
     while time.monotonic() < deadline:
@@ -193,7 +136,7 @@ def start_untraced(argv: Sequence[str]) -> tuple[list[int], Log]:
 def attach(command: Sequence[str], pids: Sequence[int], log: Log | None = None) -> Tracee:
     """Attach strace to servers. Raises CaptureError when it may not."""
     log = log or Log()
-    process = _start(command, log)
+    process = start_program(command, log)
     tracee = Tracee(process, log, pids)
     tracee.hold(process.pid)
     deadline = time.monotonic() + _ATTACH_TIMEOUT_S
@@ -210,17 +153,6 @@ def attach(command: Sequence[str], pids: Sequence[int], log: Log | None = None) 
     raise error
 
 
-def _start(command: Sequence[str], log: Log) -> subprocess.Popen[bytes]:
-    try:
-        # A session of its own: Ctrl-C in our terminal must not reach the server, which is to live on.
-        return subprocess.Popen(
-            command, stdin=subprocess.DEVNULL, stdout=log.fileno(), stderr=log.fileno(), start_new_session=True
-        )
-    except OSError as error:
-        log.close()
-        raise CaptureError(f"cannot start {command[0]}: {error.strerror}", "") from error
-
-
 def start_error(argv: Sequence[str], code: int, log: Log) -> CaptureError:
     """Return what to tell a user whose server ended, with `code` (negative for a signal), before it served anything."""
     log.finish()
@@ -228,10 +160,7 @@ def start_error(argv: Sequence[str], code: int, log: Log) -> CaptureError:
         return CaptureError(f"strace cannot trace here: {found[1]}", "in a container, add the capability SYS_PTRACE")
     if "strace -h" in log.last_line:  # its last word on an option that it does not know
         return CaptureError("strace does not know one of its options", "see what --strace-option gives it; strace -h")
-    shown = printable(os.fsencode(argv[0]), 200)
-    ended = f"was killed by signal {-code}" if code < 0 else f"ended with exit code {code}"
-    said = f": {log.last_line}" if log.last_line else ""
-    return CaptureError(f"{shown} {ended} before it served FUSE{said}", "start it once without fusewire, to see why")
+    return ended_early(argv, code, log)
 
 
 def _attach_error(pid: int, words: str) -> CaptureError:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import os
 from pathlib import PurePosixPath
 
-from tracer.bridges.strace import processes
-from tracer.bridges.strace.processes import Mount
-from tracer.bridges.strace.strings import printable
+from tracer.bridges.host import processes
+from tracer.bridges.host.processes import Mount
+from tracer.bridges.host.words import printable
 from tracer.errors import CaptureError
 
 _MAX_LINKS = 40  # as the kernel: MAXSYMLINKS

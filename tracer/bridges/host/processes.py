@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Final, NamedTuple
 
 from tracer.bridges import framing
-from tracer.bridges.strace.strings import printable
+from tracer.bridges.host.words import printable
 
 PROC: Final = Path("/proc")
 _CONNECTION: Final = re.compile(r"^fuse_connection:\s*(\d+)$", re.MULTILINE)

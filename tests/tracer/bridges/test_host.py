@@ -12,8 +12,9 @@ import pytest
 
 from examples.demo import mounts
 from tests.servers.real import Bindfs
-from tracer.bridges.strace import command, processes, targets
-from tracer.bridges.strace.processes import CallerNames, Mount
+from tracer.bridges.host import processes, targets
+from tracer.bridges.host.processes import CallerNames, Mount
+from tracer.bridges.strace import command
 from tracer.errors import CaptureError
 
 LINE = "42 27 7:5 / /mnt/a\\040b\\134c rw,nosuid shared:1 master:2 - fuseblk.sub /dev/loop5 ro,user_id=0"
