@@ -81,6 +81,7 @@ def _general() -> Iterator[FilterField]:
     for name, kind, unit, doc in (
         ("fuse.time", ValueKind.TIME, "ns", "when the request was seen, or the first message of the exchange"),
         ("fuse.latency", ValueKind.DURATION, "ns", "from the request to its reply"),
+        ("fuse.pending_for", ValueKind.DURATION, "ns", "how long a PENDING request has waited: up to the last record"),
         ("fuse.name", ValueKind.NAME, "", "first name of the request, whatever its opcode"),
         ("fuse.channel", ValueKind.STRING, "", "connection, as the capture names it"),
         ("fuse.mount", ValueKind.STRING, "", "mount point of the connection"),

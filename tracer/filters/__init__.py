@@ -4,6 +4,7 @@ A filter asks about exchanges, request and reply together. Its fields are those 
 
     fuse.opcode == SYNCFS && fuse.nodeid in {1, 5, 10..20}      names, sets and ranges (both ends belong to them)
     fuse.latency > 10ms || fuse.write.size >= 64KiB             units; K, M, G mean 1024, kB, MB, GB 1000
+    fuse.pending_for > 5s                                       asked, and not answered for so long
     fuse.error == ENOENT                                        the same as 2 and as -2
     fuse.open.flags & TRUNC|APPEND                              one of these flags is set; == is the whole value
     (fuse.open.flags & 3) == RDWR                               a part of the value

@@ -241,6 +241,11 @@ def _latency(trace: Trace, numbers: Rows) -> Found:
     return some(latency_ns >= 0, latency_ns)
 
 
+def _pending_for(trace: Trace, numbers: Rows) -> Found:
+    pending_ns = trace.pending_ns(numbers)
+    return some(pending_ns >= 0, pending_ns)
+
+
 def _lost_bytes(trace: Trace, numbers: Rows) -> Found:
     first = trace.first_rows[numbers]
     mate = trace.records["mate"][first]
@@ -280,6 +285,7 @@ GENERAL: dict[str, Source] = {
     "fuse.len": Column(COLUMN_COST, _length),
     "fuse.time": Column(COLUMN_COST, _time),
     "fuse.latency": Column(COLUMN_COST + 1, _latency),
+    "fuse.pending_for": Column(COLUMN_COST + 1, _pending_for),
     "fuse.channel": PerChannel("name"),
     "fuse.mount": PerChannel("mount_point"),
     "fuse.queue": Column(WORD_COST, _queue),

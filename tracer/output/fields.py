@@ -101,6 +101,11 @@ def _header(name: str) -> Getter:
     return get
 
 
+def _pending_for(trace: Trace, exchange: Exchange) -> object:
+    pending_ns = int(trace.pending_ns(slice(exchange.number, exchange.number + 1))[0])
+    return pending_ns if pending_ns >= 0 else None
+
+
 def _lost_bytes(_: Trace, exchange: Exchange) -> object:
     return sum(one.lost_bytes for one in _messages(exchange))
 
@@ -125,6 +130,7 @@ _GETTERS: dict[str, Getter] = {
     "fuse.len": lambda _, exchange: exchange.message.wire_len,
     "fuse.time": lambda _, exchange: f"{exchange.t_ns // 10**9}.{exchange.t_ns % 10**9:09d}",
     "fuse.latency": lambda _, exchange: exchange.latency_ns,
+    "fuse.pending_for": _pending_for,
     "fuse.name": _first_name,
     "fuse.channel": lambda trace, exchange: _raw(trace.channels[exchange.channel].name),
     "fuse.mount": lambda trace, exchange: _raw(trace.channels[exchange.channel].mount_point),

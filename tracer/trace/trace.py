@@ -79,6 +79,7 @@ class Trace:
         self.file = file
         self.records = Table(COLUMNS)
         self.sessions: list[Session] = []
+        self.now_ns: int | None = None  # until when open requests have waited; None: until the last record
         self._first = Table({"first": "i4"})
         self._override_minor = minor
         self._orders: dict[int, bool] = {}
@@ -212,6 +213,17 @@ class Trace:
         latency = np.full(len(first), -1, dtype=np.int64)
         latency[known] = t_ns[mate[known]] - t_ns[first[known]]
         return latency
+
+    def pending_ns(self, numbers: Rows | slice = slice(None)) -> Array:
+        """Return how long open requests have waited, by `now_ns` or the last record; -1 where none waits or no time."""
+        first, table = self.first_rows[numbers], self.records
+        waiting = self.states(numbers) == State.PENDING.value
+        waiting &= (table["flags"][first] & RecordFlag.TIME_UNKNOWN) == 0
+        pending = np.full(len(first), -1, dtype=np.int64)
+        if waiting.any():
+            now_ns = int(table["t_ns"][-1]) if self.now_ns is None else self.now_ns
+            pending[waiting] = np.maximum(now_ns - table["t_ns"][first[waiting]], 0)
+        return pending
 
     def state(self, number: int) -> State:
         """Return how one exchange stands."""

@@ -12,6 +12,7 @@ from dissectors.message import Message, MessageKind
 from tracer.filters.compiler import source_for
 from tracer.filters.values import is_text
 from tracer.records import RecordFlag
+from tracer.trace.pairing import State
 from tracer.trace.trace import Exchange, Trace
 
 
@@ -99,6 +100,12 @@ def _latency(_: Trace, exchange: Exchange) -> Any:
     return exchange.latency_ns
 
 
+def _pending_for(trace: Trace, exchange: Exchange) -> Any:
+    if exchange.state is not State.PENDING or _time(trace, exchange) is None:
+        return None
+    return trace.record(trace.records.count - 1).t_ns - exchange.t_ns
+
+
 def _time(trace: Trace, exchange: Exchange) -> Any:
     return None if trace.record(exchange.message.number).flags & RecordFlag.TIME_UNKNOWN else exchange.t_ns
 
@@ -120,6 +127,7 @@ _KNOWN: dict[str, Callable[[Trace, Exchange], Any]] = {
     "fuse.len": lambda _, exchange: exchange.message.wire_len,
     "fuse.time": _time,
     "fuse.latency": _latency,
+    "fuse.pending_for": _pending_for,
     "fuse.name": _first_name,
     "fuse.channel": lambda trace, exchange: trace.channels[exchange.channel].name.encode() or None,
     "fuse.mount": lambda trace, exchange: trace.channels[exchange.channel].mount_point.encode() or None,
