@@ -3,31 +3,40 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from functools import cache, lru_cache
+from typing import NamedTuple
 
 import numpy as np
 
 from dissectors.describe import summary, tree
 from dissectors.errnos import MAX_ERRNO, error_text
-from dissectors.message import Message, Severity, Value
+from dissectors.message import Message, Value
 from dissectors.opcodes import NOTIFY, OPS, OPS_BY_NAME, NodeIs, notify_name, op_name
 from dissectors.text import escape
 from tracer.output.caller import caller_text
+from tracer.output.reading import Body, read_bodies
 from tracer.output.style import Painter, Style, clock, duration
 from tracer.records import RecordFlag
-from tracer.trace.columns import Kind, Rows
+from tracer.trace.columns import Array, Kind, Rows
 from tracer.trace.pairing import State
 from tracer.trace.trace import Exchange, Trace
 
 SYNCFS = OPS_BY_NAME["SYNCFS"].code
 MAX_PATH, MAX_SUMMARY = 200, 300
-CHUNK = 4096
+CHUNK = 4096  # exchanges of which everything is read together
+KEPT_SECONDS = 4096  # whose local time is kept as text
+NS, NS_PER_US = 1_000_000_000, 1000
 STATES = tuple(State)
+OPEN = frozenset({State.PENDING, State.LOST})
+REQUEST, REPLY = int(Kind.REQUEST), int(Kind.REPLY)  # comparing with an enum's member takes several times as long
+NAMED_IN_PARENT = frozenset(code for code, op in OPS.items() if op.node is NodeIs.PARENT)
 
 
-@dataclass(frozen=True, slots=True)
-class Line:
-    """An exchange in the words of a list; everything from outside is escaped."""
+class Line(NamedTuple):
+    """An exchange in the words of a list; everything from outside is escaped.
+
+    A tuple because `fusewire show` makes tens of thousands a second: a frozen dataclass costs four times as much.
+    """
 
     number: int
     time: str
@@ -42,12 +51,24 @@ class Line:
     is_open: bool
 
 
-@dataclass(frozen=True, slots=True)
-class _Body:
-    """What could be read of a message, and the first thing that is wrong with it."""
+class _Facts(NamedTuple):
+    """What the index knows of exchanges, each as a list; and what could be read of their messages."""
 
-    values: Mapping[str, Value]
-    fault: str = ""
+    numbers: list[int]
+    rows: list[int]
+    kinds: list[int]
+    opcodes: list[int]
+    times: list[str]
+    states: list[int]
+    latencies_ns: list[int]
+    submounts: list[str]
+    nodeids: list[int]
+    paths: list[str | None]
+    callers: list[str]
+    errors: list[int]  # of the reply; 0 without one
+    refusals: list[int]  # of the reply, or of a notification; 0 when the kernel took it
+    bodies: list[Body]
+    replies: list[Body | None]
 
 
 class Lines:
@@ -57,6 +78,7 @@ class Lines:
         self._trace = trace
         self._paths = trace.paths()
         self._many_channels = len(trace.channels) > 1
+        self._second = lru_cache(KEPT_SECONDS)(_second)  # of this reader alone: the time zone is no constant
 
     def line(self, number: int) -> Line:
         """Return exchange `number` as a line."""
@@ -65,61 +87,116 @@ class Lines:
     def lines(self, numbers: Rows) -> Iterator[Line]:
         """Yield exchanges as lines."""
         for start in range(0, len(numbers), CHUNK):
-            chunk = numbers[start : start + CHUNK]
-            states, latencies = self._trace.states(chunk).tolist(), self._trace.latencies_ns(chunk).tolist()
-            for number, state, latency_ns in zip(chunk.tolist(), states, latencies, strict=True):
-                yield self._line(number, STATES[state], latency_ns if latency_ns >= 0 else None)
+            facts = self._facts(numbers[start : start + CHUNK])
+            yield from map(self._line, *facts)
 
-    def _line(self, number: int, state: State, latency_ns: int | None) -> Line:
-        trace = self._trace
-        table = trace.records
-        row = int(trace.first_rows[number])
-        kind, opcode, mate = int(table["kind"][row]), int(table["opcode"][row]), int(table["mate"][row])
-        body = self._body(row)
-        reply_row = mate if kind == Kind.REQUEST else row if kind == Kind.REPLY else -1
-        reply = self._body(reply_row) if reply_row >= 0 and reply_row != row else None
-        error = int(table["error"][reply_row]) if reply_row >= 0 else 0
-        has_times = not int(table["flags"][row]) & RecordFlag.TIME_UNKNOWN
-        is_open = state in (State.PENDING, State.LOST)
+    def _facts(self, numbers: Rows) -> _Facts:
+        """Read what the lines of some exchanges are made of, a column at a time."""
+        trace, table = self._trace, self._trace.records
+        rows = trace.first_rows[numbers].astype(np.int64)
+        kinds = table["kind"][rows]
+        mates = np.where(kinds == Kind.REQUEST, table["mate"][rows], -1).astype(np.int64)
+        answers = np.where(kinds == Kind.REPLY, rows, mates)
+        channels, nodeids, row_list = table["channel"][rows].tolist(), table["nodeid"][rows].tolist(), rows.tolist()
+        bodies = read_bodies(trace, rows)
+        return _Facts(
+            numbers.tolist(),
+            row_list,
+            kinds.tolist(),
+            table["opcode"][rows].tolist(),
+            self._times(rows),
+            trace.states(numbers).tolist(),
+            trace.latencies_ns(numbers).tolist(),
+            self._submounts(channels, table["submount"][rows].tolist()),
+            nodeids,
+            self._paths.texts(channels, nodeids, row_list),
+            self._callers(rows, kinds),
+            np.where(answers >= 0, table["error"][answers], 0).tolist(),
+            self._refusals(np.where(kinds == Kind.NOTIFICATION, rows, mates)),
+            bodies,
+            self._replies(mates, bodies),
+        )
+
+    def _line(
+        self,
+        number: int,
+        row: int,
+        kind: int,
+        opcode: int,
+        time: str,
+        state: int,
+        latency_ns: int,
+        submount: str,
+        nodeid: int,
+        path: str | None,
+        caller: str,
+        error: int,
+        refusal: int,
+        body: Body,
+        reply: Body | None,
+    ) -> Line:
+        """Put the facts about one exchange together; they come in the order of _Facts."""
+        is_open = STATES[state] in OPEN
+        name = _name_in_parent(kind, opcode, body.values)
         return Line(
             number,
-            clock(int(table["t_ns"][row]), has_times),
-            state.name.lower() if is_open else duration(latency_ns),
-            self._submount(row),
+            time,
+            STATES[state].name.lower() if is_open else duration(latency_ns if latency_ns >= 0 else None),
+            submount,
             _name(kind, opcode),
-            self._path(row, kind, opcode, body),
-            self._orphan(row, error) if kind == Kind.REPLY else self._what(row, mate, body, reply, error),
-            self._who(row, kind),
-            kind == Kind.REQUEST and opcode == SYNCFS,
-            bool(error or body.fault or (reply and (reply.fault or trace.refusal(reply_row)))),
+            _path(nodeid, path, name),
+            self._orphan(row, error) if kind == REPLY else _what(kind, opcode, body, reply, error, refusal, name),
+            caller,
+            kind == REQUEST and opcode == SYNCFS,
+            bool(error or body.fault or (reply is not None and (reply.fault or refusal))),
             is_open,
         )
 
-    def _body(self, row: int) -> _Body:
-        values = self._trace.fast_values(row)
-        if values is not None:
-            return _Body(values)
-        message = self._trace.message(row)
-        faults = [problem.text for problem in message.problems if problem.severity is Severity.ERROR]
-        return _Body(message.values, faults[0] if faults else "")
+    # ---- columns ---------------------------------------------------------------------------------------------------
 
-    def _submount(self, row: int) -> str:
-        root = self._trace.submount(row)
-        text = "?" if root is None else str(root)
-        return f"{int(self._trace.records['channel'][row])}/{text}" if self._many_channels else text
+    def _times(self, rows: Rows) -> list[str]:
+        """Return the local times; the day's part of them is worked out once a second."""
+        t_ns, second = self._trace.records["t_ns"][rows].astype(np.int64), self._second
+        micros = (t_ns % NS // NS_PER_US).tolist()
+        texts = [f"{second(at)}{us:06d}" for at, us in zip((t_ns // NS).tolist(), micros, strict=True)]
+        for place in np.flatnonzero(self._trace.records["flags"][rows] & int(RecordFlag.TIME_UNKNOWN)).tolist():
+            texts[place] = clock(int(t_ns[place]), has_times=False)
+        return texts
 
-    def _path(self, row: int, kind: int, opcode: int, body: _Body) -> str:
-        """Return the path, with the name an operation on a directory is about; the nodeid where it is unknown."""
-        table = self._trace.records
-        nodeid = int(table["nodeid"][row])
-        if not nodeid:
-            return "-"
-        path = self._paths.text(int(table["channel"][row]), nodeid, row)
-        name = _name_in_parent(kind, opcode, body.values)
-        if name is not None:
-            parent = f"node {nodeid}:" if path is None else path.rstrip("/")
-            return f"{_shortened(parent)}/{escape(name, MAX_PATH)}"
-        return f"node {nodeid}" if path is None else _shortened(path)
+    def _submounts(self, channels: list[int], numbers: list[int]) -> list[str]:
+        roots = [*(str(root) for _, root in self._trace.submounts), "?"]  # the last: number -1, unknown
+        if not self._many_channels:
+            return [roots[number] for number in numbers]
+        return [f"{channel}/{roots[number]}" for channel, number in zip(channels, numbers, strict=True)]
+
+    def _callers(self, rows: Rows, kinds: Array) -> list[str]:
+        facts = (
+            (kinds == Kind.REQUEST).tolist(),
+            self._trace.has_pid(rows).tolist(),
+            self._trace.records["pid"][rows].tolist(),
+            self._trace.comms(rows),
+        )
+        return [
+            caller_text(pid if is_known else None, comm) if is_request else "server"
+            for is_request, is_known, pid, comm in zip(*facts, strict=True)
+        ]
+
+    def _refusals(self, rows: Rows) -> list[int]:
+        """Return with what the kernel refused the server's write in each row, 0 where it took it or row is -1."""
+        found = [0] * len(rows)
+        flags = np.where(rows >= 0, self._trace.records["flags"][rows], 0)
+        for place in np.flatnonzero(flags & int(RecordFlag.REJECTED)).tolist():
+            found[place] = self._trace.refusal(int(rows[place]))
+        return found
+
+    def _replies(self, mates: Rows, asked: list[Body]) -> list[Body | None]:
+        """Return the reply in each row; None where the row is -1."""
+        found: list[Body | None] = [None] * len(mates)
+        places = np.flatnonzero(mates >= 0)
+        replies = read_bodies(self._trace, mates[places], [asked[place] for place in places.tolist()])
+        for place, reply in zip(places.tolist(), replies, strict=True):
+            found[place] = reply
+        return found
 
     def _orphan(self, row: int, error: int) -> str:
         table = self._trace.records
@@ -131,19 +208,13 @@ class Lines:
             return f"{answer} for unique {unique}, which the kernel refused with {error_text(refusal)}"
         return f"{answer} for unique {unique}, whose request was not captured"
 
-    def _what(self, row: int, mate: int, body: _Body, reply: _Body | None, error: int) -> str:
-        table = self._trace.records
-        kind, opcode = int(table["kind"][row]), int(table["opcode"][row])
-        refusal = self._trace.refusal(row if kind == Kind.NOTIFICATION else mate) if kind or reply else 0
-        return _what(kind, opcode, body, reply, error, refusal)
 
-    def _who(self, row: int, kind: int) -> str:
-        if kind != Kind.REQUEST:
-            return "server"
-        is_known = self._trace.has_pid(np.array([row])).all()
-        return caller_text(int(self._trace.records["pid"][row]) if is_known else None, escape(self._trace.comm(row)))
+def _second(seconds: int) -> str:
+    """Return the local time of day up to the point before the fraction."""
+    return clock(seconds * NS).removesuffix("000000")
 
 
+@cache
 def _name(kind: int, opcode: int) -> str:
     if kind == Kind.NOTIFICATION:
         return notify_name(opcode)
@@ -152,18 +223,27 @@ def _name(kind: int, opcode: int) -> str:
 
 
 def _name_in_parent(kind: int, opcode: int, values: Mapping[str, Value]) -> bytes | None:
-    op = OPS.get(opcode) if kind == Kind.REQUEST else None
-    if op is None or op.node is not NodeIs.PARENT:
+    """Return the name an operation on a directory is about; None when it is about none, or was not kept."""
+    if kind != REQUEST or opcode not in NAMED_IN_PARENT:
         return None
     name = values.get("name", values.get("oldname"))
     return name if isinstance(name, bytes) else None
 
 
-def _what(kind: int, opcode: int, body: _Body, reply: _Body | None, error: int, refusal: int) -> str:
+def _path(nodeid: int, path: str | None, name: bytes | None) -> str:
+    """Return the path, with the name an operation on a directory is about; the nodeid where it is unknown."""
+    if not nodeid:
+        return "-"
+    if name is not None:
+        parent = f"node {nodeid}:" if path is None else path.rstrip("/")
+        return f"{_shortened(parent)}/{escape(name, MAX_PATH)}"
+    return f"node {nodeid}" if path is None else _shortened(path)
+
+
+def _what(kind: int, opcode: int, body: Body, reply: Body | None, error: int, refusal: int, name: bytes | None) -> str:
     """Return the summary; without the name where the path ends in it."""
     op = NOTIFY.get(opcode) if kind == Kind.NOTIFICATION else OPS.get(opcode)
     text = summary(op, body.values, reply.values if reply is not None else None, error)
-    name = _name_in_parent(kind, opcode, body.values)
     if name is not None and "name" in body.values:
         text = text.removeprefix(escape(name)).lstrip()
     fault = body.fault or (reply.fault if reply is not None else "")
