@@ -1,7 +1,8 @@
 """What a list shows of a trace: the numbers of the exchanges that pass a filter, in an order. Nothing is decoded.
 
 A view follows a trace that grows: after `Trace.refresh`, `View.refresh` asks the filter only about new exchanges, and
-again about those that were open and got their reply, since their state, error and latency are new.
+again about those that were open and got their reply, since their state, error and latency are new. Who must not wait
+for all of it calls `judge_again`, then `judge` with a limit, piece by piece.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import numpy.typing as npt
 
 from tracer.filters import Filter
 from tracer.filters.ordering import Keys, SortKey, sort_key
-from tracer.trace.columns import SUPERSEDED, Kind, Rows, Table
+from tracer.trace.columns import SUPERSEDED, Array, Kind, Rows, Table
 from tracer.trace.pairing import NEVER_ANSWERED
 from tracer.trace.trace import Trace
 
@@ -21,14 +22,15 @@ FIRST_LOOK, LONGEST_LOOK = 4096, 1 << 20  # exchanges a search asks about at onc
 class View:
     """The exchanges of `trace` that pass `filter`, in the order of their first record unless sorted."""
 
-    def __init__(self, trace: Trace, filter: Filter | None = None) -> None:
+    def __init__(self, trace: Trace, filter: Filter | None = None, *, upto: int | None = None) -> None:
+        """Judge the exchanges there are, or those below `upto`."""
         self.trace = trace
         self.marks: set[int] = set()  # exchange numbers
         self._filter = filter
         self._key: SortKey | None = None
         self._seen = 0
-        self._open: Rows = np.empty(0, np.int64)
-        self._begin()
+        self._open: list[Rows] = []  # exchanges that had no answer when they were judged, in pieces
+        self._begin(trace.exchange_count if upto is None else upto)
 
     # ---- what is shown ---------------------------------------------------------------------------------------------
 
@@ -79,7 +81,7 @@ class View:
     def set_filter(self, filter: Filter | None) -> None:
         """Show what passes `filter`; marks stay, also on exchanges that are no longer shown."""
         self._filter = filter
-        self._begin()
+        self._begin(self.trace.exchange_count)
 
     def sort(self, key: str = "time", reverse: bool = False) -> None:
         """Sort by a field of the filter language ("fuse.latency"; "latency" is enough), or "time" for the usual order.
@@ -91,18 +93,28 @@ class View:
 
     def refresh(self) -> bool:
         """Take in what the trace has now; tell whether a row came, went or stands for something that changed."""
+        has_changed = self.judge_again()
+        return self.judge(self.trace.exchange_count) or has_changed
+
+    def judge_again(self) -> bool:
+        """Ask again about exchanges that were answered since; tell whether a row changed.
+
+        Begins anew, with nothing judged, when an INIT or the byte order came after what it explains.
+        """
         if self._agreements() != self._agreed:
-            self._begin()  # an INIT, or the byte order, came after what it explains: bodies read otherwise now
+            self._begin(0)
             return True
-        changed = self._settled()
-        new = np.arange(self._seen, self.trace.exchange_count, dtype=np.int64)
-        self._seen = self.trace.exchange_count
-        waiting = np.setdiff1d(self._open, changed, assume_unique=True)
-        self._open = np.concatenate([waiting, self._still_open(new)])
-        passing = self._passing(np.concatenate([changed, new]))
-        if self._key is None:
-            return self._splice(changed, passing)
-        return self._merge(self._key, changed, passing)
+        waiting = np.concatenate(self._open) if self._open else np.empty(0, np.int64)
+        still = self._is_open(waiting)
+        changed, self._open = waiting[~still], [waiting[still]]
+        return self._change(changed, self._passing(changed))
+
+    def judge(self, upto: int) -> bool:
+        """Ask about the exchanges below `upto` that were not judged so far; tell whether a row came."""
+        new = np.arange(self._seen, upto, dtype=np.int64)
+        self._seen = max(self._seen, upto)
+        self._open.append(new[self._is_open(new)])
+        return self._change(np.empty(0, np.int64), self._passing(new))
 
     # ---- marks and search ------------------------------------------------------------------------------------------
 
@@ -136,37 +148,32 @@ class View:
 
     # ---- inside ----------------------------------------------------------------------------------------------------
 
-    def _begin(self) -> None:
+    def _begin(self, upto: int) -> None:
         self._agreed = self._agreements()
-        self._seen = self.trace.exchange_count
-        everything = np.arange(self._seen, dtype=np.int64)
-        self._open = self._still_open(everything)
-        self._show(self._passing(everything))
+        self._seen, self._open = 0, []
+        self._show(np.empty(0, np.int64))
+        self.judge(upto)
 
     def _agreements(self) -> tuple[tuple[int, bool], ...]:
         """Return what changes how bodies are read: how many INITs were answered, and the byte order."""
         return tuple((len(session.agreements), session.big_endian) for session in self.trace.sessions)
 
     def _passing(self, numbers: Rows) -> Rows:
-        if self._filter is None:
+        if self._filter is None or not len(numbers):
             return numbers
         return numbers[self._filter.mask(self.trace, numbers)]
 
-    def _still_open(self, numbers: Rows) -> Rows:
-        """Return the exchanges among `numbers` that a later record may change."""
+    def _is_open(self, numbers: Rows) -> Array:
+        """Tell which exchanges a later record may change."""
         table, first = self.trace.records, self.trace.first_rows[numbers]
-        open_ = (table["kind"][first] == Kind.REQUEST) & (table["mate"][first] < 0)
-        open_ &= (table["bits"][first] & SUPERSEDED) == 0
-        open_ &= ~np.isin(table["opcode"][first], NEVER_ANSWERED)
-        waiting: Rows = numbers[open_]
-        return waiting
+        is_open: Array = (table["kind"][first] == Kind.REQUEST) & (table["mate"][first] < 0)
+        is_open &= (table["bits"][first] & SUPERSEDED) == 0
+        is_open &= ~np.isin(table["opcode"][first], NEVER_ANSWERED)
+        return is_open
 
-    def _settled(self) -> Rows:
-        """Return the exchanges that were open and changed since."""
-        table, first = self.trace.records, self.trace.first_rows[self._open]
-        changed = (table["mate"][first] >= 0) | ((table["bits"][first] & SUPERSEDED) != 0)
-        settled: Rows = self._open[changed]
-        return settled
+    def _change(self, changed: Rows, passing: Rows) -> bool:
+        """Take out what `changed`, put in what is `passing`; tell whether a row is another one now."""
+        return self._splice(changed, passing) if self._key is None else self._merge(self._key, changed, passing)
 
     def _show(self, numbers: Rows) -> None:
         """Show `numbers`, which ascend, in the view's order."""

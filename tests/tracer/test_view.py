@@ -295,6 +295,29 @@ def test_a_view_that_follows_shows_what_a_new_one_would(
         writer.close()
 
 
+@settings(max_examples=60)
+@given(dialogues(), st.lists(st.integers(1, 6), max_size=40), st.integers(1, 5))
+def test_a_view_judged_in_pieces_comes_to_the_same(records: list[RawRecord], steps: list[int], piece: int) -> None:
+    """The trace grows between two pieces, answers what was judged already, and may explain it only then."""
+    with tempfile.TemporaryDirectory() as directory:
+        said = Dialogue(channels=[ChannelInfo("a", minor=45), ChannelInfo("b")])
+        writer, trace = growing(said, Path(directory))
+        filters = [compile_filter(text) if text else None for text in FILTERS]
+        views = [View(trace, one, upto=0) for one in filters]
+        assert [view.seen for view in views] == [0] * len(views)
+        at = 0
+        for step in [*steps, len(records)]:
+            writer.records(records[at : at + step])
+            at += step
+            trace.refresh()
+            for view, one in zip(views, filters, strict=True):
+                view.judge_again()
+                view.judge(min(trace.exchange_count, view.seen + piece))
+                passing = View(trace, one).numbers
+                assert shown(view) == passing[passing < view.seen].tolist(), one.text if one else None
+        writer.close()
+
+
 def test_a_view_decodes_nothing(trace: Trace, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(trace, "message", None)
     view = View(trace, compile_filter("fuse.latency >= 0 && fuse.write.size > 1K"))
