@@ -22,7 +22,7 @@ from dissectors.layout import Context, Layout, agreed_layout, appends_context, f
 from dissectors.message import Value
 from dissectors.opcodes import NOTIFY, OPS, Answer, Either, Op
 from dissectors.steps import Block, Step, compile_steps
-from dissectors.structs import IN_HEADER, OUT_HEADER, REPLY_HEADER_SIZE, REQUEST_HEADER_SIZE
+from dissectors.structs import IN_HEADER, REPLY_HEADER_SIZE, REQUEST_HEADER_SIZE
 
 Buffer = bytes | bytearray | memoryview | mmap
 Values = dict[str, Value]
@@ -263,9 +263,3 @@ def request_head(op: Op, context: Context) -> HeadReader:
     """Return the reader for header and head of `op`'s requests as this session lays them out."""
     layout = agreed_layout(op.request, context)
     return HeadReader(IN_HEADER.fields + layout.head, context.order)
-
-
-def reply_head(fields: tuple[Field, ...], context: Context) -> HeadReader:
-    """Return the reader for header and head of replies with `fields` as this session lays them out."""
-    layout = agreed_layout(fields, context)
-    return HeadReader(OUT_HEADER.fields + layout.head, context.order)

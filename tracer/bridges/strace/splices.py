@@ -47,11 +47,6 @@ class SpliceTracker:
         pipe = self._pipes.get(key)
         return pipe is not None and pipe.request is not None
 
-    def request_length(self, key: PipeKey) -> int:
-        """Return the length of the request in the pipe, 0 when there is none."""
-        pipe = self._pipes.get(key)
-        return pipe.request.wire_len if pipe and pipe.request else 0
-
     def from_device(self, key: PipeKey, request: Draft) -> Draft | None:
         """A request went into the pipe; return the one before it, if its bytes never all left."""
         pipe = self._pipe(key)
