@@ -1,0 +1,167 @@
+"""Debian packages unpacked into a cache, never installed: the newest that the mirror of this machine's apt offers."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import re
+import shutil
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+KEYRING = Path("/usr/share/keyrings/debian-archive-keyring.gpg")
+LISTS_AGE_S = 24 * 3600  # apt's own daily habit
+UPDATE_TIMEOUT_S = 120.0
+DOWNLOAD_TIMEOUT_S = 300.0  # a kernel of 110 MB over a slow line
+
+
+class Unavailable(Exception):
+    """A package cannot be had here; the text is a whole reason, fit for a skip."""
+
+
+def cache() -> Path:
+    """Return the directory all of it is kept in, which may be removed at any time."""
+    home = os.environ.get("XDG_CACHE_HOME", "")
+    return (Path(home) if home.startswith("/") else Path.home() / ".cache") / "fusewire" / "kernels"
+
+
+def unpacked(suite: str, package: str, members: Sequence[str]) -> Path:
+    """Return the directory with `members` (tar wildcards) of the newest version of a package; fetches it if need be.
+
+    A package that holds no file of its own but depends on linux-image-VERSION is followed to that one.
+    Offline, the newest that was fetched before will do. Raises Unavailable.
+    """
+    with _locked(suite):
+        try:
+            return _newest(suite, package, members)
+        except Unavailable:
+            if (kept := _fetched_before(suite, package)) is not None:
+                return kept
+            raise
+
+
+def _newest(suite: str, package: str, members: Sequence[str]) -> Path:
+    apt = _apt_options(suite)
+    if time.time() - _age_mark(suite).stat().st_mtime > LISTS_AGE_S if _age_mark(suite).exists() else True:
+        _run(["apt-get", *apt, "update", "-qq", "--error-on=any"], UPDATE_TIMEOUT_S)
+        _age_mark(suite).touch()
+    depends = _run(["apt-cache", *apt, "depends", "--important", package], 60)
+    real = re.search(r"Depends: (linux-image-\d\S*)", depends)
+    name = real[1] if real else package
+    uris = _run(["apt-get", *apt, "download", "--print-uris", name], 60)
+    line = re.search(r"^'\S+' (\S+)\.deb ", uris, re.MULTILINE)
+    if line is None:
+        raise Unavailable(f"Debian's {suite} has no package {name}")
+    place = cache() / suite / line[1]
+    if not place.is_dir():
+        _fetch(apt, name, place, members)
+    link = cache() / suite / f"{package}.newest"
+    link.unlink(missing_ok=True)
+    link.symlink_to(place.name)
+    return place
+
+
+def _fetched_before(suite: str, package: str) -> Path | None:
+    link = cache() / suite / f"{package}.newest"
+    return link.resolve() if link.is_dir() else None
+
+
+def _fetch(apt: list[str], name: str, place: Path, members: Sequence[str]) -> None:
+    """Download and unpack beside the place and rename: what is there is whole."""
+    with tempfile.TemporaryDirectory(dir=place.parent) as directory:
+        _run(["apt-get", *apt, "download", "-qq", name], DOWNLOAD_TIMEOUT_S, Path(directory))
+        package = next(Path(directory).glob("*.deb"))
+        files = Path(directory) / "files"
+        files.mkdir()
+        contents = subprocess.Popen(["dpkg-deb", "--fsys-tarfile", str(package)], stdout=subprocess.PIPE)
+        try:
+            subprocess.run(
+                ["tar", "-x", "-C", str(files), "--wildcards", *members],
+                stdin=contents.stdout,
+                stderr=subprocess.DEVNULL,  # says which wildcard matched nothing: not every version has every one
+                timeout=DOWNLOAD_TIMEOUT_S,
+                check=False,
+            )
+        finally:
+            assert contents.stdout is not None
+            contents.stdout.close()
+            contents.kill()
+            contents.wait()
+        if not any(files.iterdir()):
+            raise Unavailable(f"nothing of {name} could be unpacked into {files}")
+        files.rename(place)
+
+
+def _age_mark(suite: str) -> Path:
+    return cache() / suite / "apt" / "updated"
+
+
+def _apt_options(suite: str) -> list[str]:
+    """Return options that make apt look at one suite only, and write nothing outside the cache."""
+    directory = cache() / suite / "apt"
+    for name in ("lists/partial", "cache/archives/partial"):
+        (directory / name).mkdir(parents=True, exist_ok=True)
+    sources = directory / "sources.list"
+    sources.write_text(_sources(suite))
+    settings = {
+        "Dir::Etc::sourcelist": sources,
+        "Dir::Etc::sourceparts": "/dev/null",
+        "Dir::State::lists": directory / "lists",
+        "Dir::Cache": directory / "cache",
+        "APT::Sandbox::User": "root",  # root's cache cannot be read by apt's own account
+        "Acquire::Languages": "none",
+        "Acquire::GzipIndexes": "true",
+        "Acquire::IndexTargets::deb::DEP-11::DefaultEnabled": "false",  # pictures and descriptions of programs
+        "Acquire::Retries": "1",
+    }
+    return [word for key, value in settings.items() for word in ("-o", f"{key}={value}")]
+
+
+def _sources(suite: str) -> str:
+    """Return lines for a suite and its security updates, from the mirrors that this machine's apt uses."""
+    for program in ("apt-get", "dpkg-deb"):
+        if shutil.which(program) is None:
+            raise Unavailable(f"{program} is not installed: kernels for the guest come as Debian packages")
+    targets = _run(["apt-get", "indextargets", "--format", "$(LABEL)|$(REPO_URI)"], 60).splitlines()
+    mirrors = dict(line.split("|", 1) for line in targets)
+    if "Debian" not in mirrors:
+        raise Unavailable("apt knows no Debian mirror here: kernels for the guest come from one (run apt-get update)")
+    signed = f"[signed-by={KEYRING}] " if KEYRING.exists() else ""
+    lines = [f"deb {signed}{mirrors['Debian']} {suite} main"]
+    if "Debian-Security" in mirrors and suite != "sid":
+        lines.append(f"deb {signed}{mirrors['Debian-Security']} {suite}-security main")
+    return "\n".join((*lines, ""))
+
+
+def _run(argv: list[str], timeout_s: float, directory: Path | None = None) -> str:
+    try:
+        done = subprocess.run(
+            argv,
+            cwd=directory,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=timeout_s,
+            env={**os.environ, "LC_ALL": "C.UTF-8"},
+            check=False,
+        )
+    except subprocess.TimeoutExpired:
+        raise Unavailable(f"{argv[0]} did not reach Debian's mirror within {timeout_s:.0f} s") from None
+    if done.returncode:
+        words = " ".join(word for word in argv if "=" not in word and word != "-o")
+        raise Unavailable(f"{words} failed: {done.stderr.strip().splitlines()[-1:]}")
+    return done.stdout
+
+
+@contextlib.contextmanager
+def _locked(suite: str) -> Iterator[None]:
+    """Let one process at a time change the cache of a suite."""
+    directory = cache() / suite
+    directory.mkdir(parents=True, exist_ok=True)
+    with open(directory / "lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield

@@ -1,0 +1,37 @@
+"""The guest's first file system: busybox, modules and the script that leaves for this machine's root."""
+
+from __future__ import annotations
+
+import stat
+from collections.abc import Mapping
+from pathlib import Path
+
+INIT = Path(__file__).parent / "inside" / "init.sh"
+# whatever of these is not built in, in an order that names dependencies first only by chance: load_order sorts that
+MODULES = ("virtio_pci", "9pnet_virtio", "9p", "overlay", "fuse", "virtiofs", "loop")
+
+
+def image(busybox: Path, modules: Mapping[str, bytes]) -> bytes:
+    """Return the archive for QEMU's -initrd; `modules` are inserted in the order given."""
+    entries: dict[str, tuple[int, bytes]] = {
+        name: (stat.S_IFDIR | 0o755, b"")
+        for name in ("bin", "dev", "proc", "sys", "modules", "host", "upper", "root")
+    }
+    entries["bin/busybox"] = (stat.S_IFREG | 0o755, busybox.read_bytes())
+    entries["init"] = (stat.S_IFREG | 0o755, INIT.read_bytes())
+    for number, (name, data) in enumerate(modules.items()):
+        entries[f"modules/{number:02}-{name}.ko"] = (stat.S_IFREG | 0o644, data)
+    return cpio(entries)
+
+
+def cpio(entries: Mapping[str, tuple[int, bytes]]) -> bytes:
+    """Return path -> (mode, content) in the form "newc" (Documentation/driver-api/early-userspace/buffer-format.rst)."""
+    out = bytearray()
+    for number, (name, (mode, data)) in enumerate((*entries.items(), ("TRAILER!!!", (0, b"")))):
+        path = name.encode() + b"\0"
+        # magic; inode, mode, uid, gid, links, mtime, size, device and rdevice in two halves each, name's size, checksum
+        fields = (number + 1, mode, 0, 0, 1, 0, len(data), 0, 0, 0, 0, len(path), 0)
+        out += b"070701" + b"".join(b"%08X" % field for field in fields) + path
+        out += bytes(-len(out) % 4) + data
+        out += bytes(-len(out) % 4)
+    return bytes(out)
