@@ -6,10 +6,14 @@ A bridge never decodes more of a message than it needs to find its borders.
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, fields
 from enum import IntEnum, IntFlag
-from typing import NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, overload
+
+if TYPE_CHECKING:  # recording with strace goes without numpy, which takes longer to load than all the rest
+    import numpy as np
+    import numpy.typing as npt
 
 
 class Direction(IntEnum):
@@ -40,6 +44,8 @@ class RecordFlag(IntFlag):
     CHANNEL_GUESSED = 1 << 3  # the source does not name the device; the channel was inferred
     LENGTH_GUESSED = 1 << 4  # the source cut the length too; wire_len is the header's own word
     INJECTED = 1 << 5  # the result was made up by the tracer (strace -e inject)
+    ABORTED = 1 << 6  # the kernel's own end of a request nobody answered: `data` is the header {16, errno, unique}
+    DELIVERED = 1 << 7  # no message: the server took one then; `data` is {length, opcode (0: unknown), unique}
 
 
 class RawRecord(NamedTuple):
@@ -62,6 +68,70 @@ class RawRecord(NamedTuple):
     queue: int = 0  # virtqueue index or io_uring queue
     desc_head: int = 0  # virtqueue: index of the chain's first descriptor
     result: int = 0  # negative errno of the server's write, when the kernel refused it
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class RecordColumns(Sequence[RawRecord]):
+    """Records as numpy columns, and their bytes in one buffer: what a bridge gives that drains many at once.
+
+    It is a sequence of ordinary RawRecords, made when they are asked for; who knows better takes the columns whole.
+    The types are part of the contract: whatever a column can hold fits its place in a trace. Columns may be
+    broadcast, and the buffer must not change any more. Indexes are checked by numpy; `start` and `length` by the maker.
+    """
+
+    content: memoryview  # of bytes
+    start: npt.NDArray[np.int64]  # where each record's bytes begin in `content`
+    length: npt.NDArray[np.int64]  # how many there are
+    t_ns: npt.NDArray[np.int64]  # not negative
+    channel: npt.NDArray[np.uint16]
+    direction: npt.NDArray[np.uint8]
+    wire_len: npt.NDArray[np.uint32]
+    bridge: npt.NDArray[np.uint8]
+    flags: npt.NDArray[np.uint16]
+    server_pid: npt.NDArray[np.uint32]
+    server_tid: npt.NDArray[np.uint32]
+    comm: npt.NDArray[np.bytes_]  # S16
+    queue: npt.NDArray[np.uint16]
+    desc_head: npt.NDArray[np.uint32]
+    result: npt.NDArray[np.int32]
+
+    def __len__(self) -> int:
+        return len(self.start)
+
+    def __iter__(self) -> Iterator[RawRecord]:
+        for begin in range(0, len(self), _TURN):
+            yield from self._made(slice(begin, begin + _TURN))
+
+    @overload
+    def __getitem__(self, where: int) -> RawRecord: ...
+
+    @overload
+    def __getitem__(self, where: slice) -> RecordColumns: ...
+
+    def __getitem__(self, where: int | slice) -> RawRecord | RecordColumns:
+        if isinstance(where, slice):
+            return self.taken(where)
+        row = range(len(self))[where]
+        return self._made(slice(row, row + 1))[0]
+
+    def taken(self, rows: slice | npt.NDArray[Any]) -> RecordColumns:
+        """Return some of the records: a slice, a mask, or row numbers in the order wanted. The bytes are shared."""
+        return RecordColumns(self.content, *(getattr(self, name)[rows] for name in _COLUMNS))
+
+    def _made(self, rows: slice) -> list[RawRecord]:
+        starts, lengths, *rest = (getattr(self, name)[rows].tolist() for name in _COLUMNS)
+        content = self.content
+        return [
+            RawRecord(
+                t_ns, channel, _DIRECTIONS[direction], bytes(content[at : at + size]), wire_len, _BRIDGES[bridge], *more
+            )
+            for at, size, t_ns, channel, direction, wire_len, bridge, *more in zip(starts, lengths, *rest, strict=True)
+        ]
+
+
+_TURN = 4096  # records made at a time
+_COLUMNS = tuple(column.name for column in fields(RecordColumns))[1:]
+_DIRECTIONS, _BRIDGES = tuple(Direction), tuple(BridgeKind)
 
 
 @dataclass(frozen=True, slots=True)

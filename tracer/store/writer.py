@@ -8,13 +8,13 @@ import os
 import stat
 import struct
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 
 from dissectors.text import escape
 from tracer.errors import TraceFileError
-from tracer.records import ChannelInfo, Gap, RawRecord
+from tracer.records import ChannelInfo, Gap, RawRecord, RecordColumns
 from tracer.store import pcapng
 from tracer.store.metadata import MAX_DESCRIPTION, MAX_NAME, channel_comment, gap_comment
 from tracer.store.prefix import (
@@ -31,6 +31,7 @@ _HEAD = f"<IIIIIII{TAGS_SIZE + 2}sBBHHIIII16siI"
 _FIXED = TAGS + bytes((PREFIX_VERSION, PREFIX_SIZE))
 _AROUND = 96  # bytes of a block beside the FUSE bytes
 LONGEST_PACKED = 4096  # FUSE bytes packed with their block; more are added as they are, which copies them once less
+_MOST_PIECES = 1024  # IOV_MAX of Linux
 MAX_MESSAGE = 64 << 20  # no kernel sends more; a larger "message" is a bridge's mistake or an attack
 _U16, _U32, _I32, _I64 = 2**16 - 1, 2**32 - 1, 2**31 - 1, 2**63 - 1
 
@@ -79,17 +80,40 @@ class TraceWriter:
         return number
 
     def records(self, batch: Sequence[RawRecord]) -> None:
-        """Write a batch with one system call. Numbers that do not fit are stored as the nearest that does."""
-        try:
-            pieces = _packed(batch)
-        except struct.error:
-            batch = [_fitting(record) for record in batch]
-            pieces = _packed(batch)
-        self._write(pieces)
+        """Write a batch with one system call. Numbers that do not fit are stored as the nearest that does.
+
+        RecordColumns are packed whole: the file is the same, in a tenth of the time.
+        """
+        if isinstance(batch, RecordColumns):
+            self._write_columns(batch)
+            return
+        self._write(blocks_of(batch))
         self.record_count += len(batch)
         counts = self._channel_records
         for record in batch:
             counts[record[1]] += 1
+
+    def _write_columns(self, batch: RecordColumns) -> None:
+        # Whoever brings columns has loaded numpy; who records with strace need not.
+        from tracer.store.packing import counted, packed
+
+        self._append(packed(batch))
+        self.record_count += len(batch)
+        for number, count in enumerate(counted(batch)):
+            if count:
+                self._channel_records[number] += count
+
+    def blocks(self, content: bytes, counts: Mapping[int, int]) -> None:
+        """Write records that `blocks_of` packed before; `counts` says how many of each channel."""
+        self._write([content])
+        self.record_count += sum(counts.values())
+        for channel, count in counts.items():
+            self._channel_records[channel] += count
+
+    @property
+    def size(self) -> int:
+        """Bytes written so far."""
+        return self._size
 
     def gap(self, gap: Gap) -> None:
         """Write the loss into interface statistics: the running total, and what happened in words."""
@@ -148,14 +172,20 @@ class TraceWriter:
             self._beside = None
 
     def _write(self, pieces: list[bytes]) -> None:
+        """Append whole blocks, joined: many small pieces are written faster so."""
+        self._append([memoryview(b"".join(pieces))])
+
+    def _append(self, pieces: list[memoryview]) -> None:
         """Append whole blocks; on a full disk keep those that fit, and nothing of the one that does not."""
-        content = memoryview(b"".join(pieces))
+        left = pieces
         written = 0
         try:
-            while written < len(content):
-                written += os.write(self._fd, content[written:])
+            while left:
+                count = os.writev(self._fd, left[:_MOST_PIECES])
+                written += count
+                left = _after(left, count)
         except OSError as error:
-            kept, packets = _whole_blocks(content[:written])
+            kept, packets = _whole_blocks(memoryview(b"".join(pieces))[:written])
             self._size += kept
             self.record_count += packets
             with contextlib.suppress(OSError):  # no regular file: a reader stops at the last whole block anyway
@@ -185,6 +215,19 @@ class TraceWriter:
         except TraceFileError:
             if error is None:
                 raise
+
+
+def blocks_of(batch: Sequence[RawRecord]) -> list[bytes]:
+    """Return records as the blocks of a trace; joined they are whole. Numbers that do not fit become the nearest."""
+    try:
+        return _packed(batch)
+    except struct.error:
+        return _packed([_fitting(record) for record in batch])
+
+
+def block_size(record: RawRecord) -> int:
+    """Return how many bytes a record takes in a trace."""
+    return _AROUND + ((min(len(record[3]), MAX_MESSAGE) + 3) & ~3)
 
 
 def _is_regular(path: Path) -> bool:
@@ -270,6 +313,15 @@ def _fitting(record: RawRecord) -> RawRecord:
 
 def _bounded(value: int, largest: int, least: int = 0) -> int:
     return max(least, min(value, largest))
+
+
+def _after(pieces: list[memoryview], count: int) -> list[memoryview]:
+    """Return what is left of `pieces` without their first `count` bytes."""
+    for at, piece in enumerate(pieces):
+        if count < len(piece):
+            return [piece[count:], *pieces[at + 1 :]]
+        count -= len(piece)
+    return []
 
 
 def _whole_blocks(content: memoryview) -> tuple[int, int]:
