@@ -16,8 +16,8 @@ from typing import Final
 
 from tracer.bridges.host import processes, server
 from tracer.bridges.host.processes import Mount
-from tracer.bridges.host.targets import servers_of_mount
-from tracer.bridges.strace import command, tracee
+from tracer.bridges.host.targets import find_mount, servers_of_mount
+from tracer.bridges.strace import command, rivals, tracee
 from tracer.bridges.strace.assembler import TOO_LONG
 from tracer.bridges.strace.channels import ChannelBook, Connection, Identity
 from tracer.bridges.strace.devices import Role
@@ -93,7 +93,7 @@ class StraceBridge:
         if self._argv:
             server.check_server(self._argv)
             return []
-        pids = [self._pid] if self._pid is not None else servers_of_mount(self._mount)
+        pids = [self._pid] if self._pid is not None else self._servers_of_mount()
         for pid in pids:
             tracee.check_pid(pid)
             self._commands[pid] = processes.command_line(pid)
@@ -101,6 +101,13 @@ class StraceBridge:
                 self._on_note(f"whether process {pid} has /dev/fuse open cannot be seen from here")
             elif not processes.device_fds(pid):
                 self._on_note(f"process {pid} does not have /dev/fuse open now: nothing to see until it opens it")
+        return pids
+
+    def _servers_of_mount(self) -> list[int]:
+        pids = servers_of_mount(self._mount)
+        if len(pids) > 1:
+            mount = find_mount(self._mount)
+            rivals.check_one_server(mount.mount_point, mount.connection, pids)
         return pids
 
     def _start(self, strace: command.Strace, fifo: Path, pids: list[int]) -> tracee.Tracee:
