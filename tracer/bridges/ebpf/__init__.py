@@ -1,0 +1,1 @@
+"""The eBPF bridge: overhears every request of a host at the kernel's own tracepoints, whatever carries it."""
