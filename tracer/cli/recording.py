@@ -5,20 +5,28 @@ from __future__ import annotations
 import signal
 import threading
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from tracer.cli.command import Exit, say
+from tracer.cli.sinks import SinkPlan, closing_words_of
 from tracer.errors import TraceFileError
 from tracer.output.style import counted, escape_text
 from tracer.records import Bridge, ChannelInfo, Gap, RawRecord
 from tracer.store.writer import TraceWriter
 
+if TYPE_CHECKING:
+    from tracer.recording.flight import FlightRecorder
+    from tracer.recording.rotation import RotatingWriter
+
+    AnyWriter = TraceWriter | RotatingWriter | FlightRecorder
+
 
 class Narrator:
     """A Sink that passes everything on and tells a person about it."""
 
-    def __init__(self, writer: TraceWriter) -> None:
+    def __init__(self, writer: AnyWriter) -> None:
         self._writer = writer
 
     def channel(self, info: ChannelInfo) -> int:
@@ -53,13 +61,33 @@ def stop_on_signals(stop: threading.Event) -> Iterator[None]:
             signal.signal(number, handler)
 
 
-def capture(bridge: Bridge, path: Path, command: str) -> int:
-    """Run `bridge` into `path` until it ends or a signal comes; return an Exit."""
+def capture(bridge: Bridge, path: Path, command: str, plan: SinkPlan | None = None) -> int:
+    """Run `bridge` into `path`, or into what `plan` makes of it, until it ends or a signal comes; return an Exit."""
     stop = threading.Event()
+    if plan is not None:
+        return _capture_as_planned(bridge, path, command, plan, stop)
     writer = TraceWriter(path, command=command)
     with writer, stop_on_signals(stop):
         bridge.run(Narrator(writer), stop)
     return closing_words(writer)
+
+
+def _capture_as_planned(bridge: Bridge, path: Path, command: str, plan: SinkPlan, stop: threading.Event) -> int:
+    with ExitStack() as stack:
+        sink: AnyWriter | None = stack.enter_context(plan.sink(path, command, stop))
+        if sink is None:
+            sink = stack.enter_context(TraceWriter(path, command=command))
+        stopper = plan.stopper(Narrator(sink), stop)
+        if stopper is not None:
+            stack.enter_context(stopper)
+        stack.enter_context(stop_on_signals(stop))
+        bridge.run(stopper or Narrator(sink), stop)
+    if stopper is not None and stopper.was_reached and plan.stop_after is not None:
+        say(f"ended after {plan.stop_after.described}, as --stop-after asks")
+    if isinstance(sink, TraceWriter):
+        return closing_words(sink)
+    code = closing_words_of(sink)
+    return Exit.LOST if say_losses(sink) else code
 
 
 def closing_words(writer: TraceWriter) -> int:
@@ -68,11 +96,16 @@ def closing_words(writer: TraceWriter) -> int:
         say(f"nothing was recorded; {writer.path} is still the older trace")
         return Exit.FINE
     say(f"{counted(writer.record_count, 'record')} in {writer.path}")
-    if writer.gap_count:
-        lost = counted(writer.lost_count, "record") if writer.lost_count else "an unknown number of records"
-        say(f"known to be lost: {lost}, in {counted(writer.gap_count, 'place')}")
-        return Exit.LOST
-    return Exit.FINE
+    return Exit.LOST if say_losses(writer) else Exit.FINE
+
+
+def say_losses(writer: AnyWriter) -> bool:
+    """Say what is known to be lost; tell whether anything is."""
+    if not writer.gap_count:
+        return False
+    lost = counted(writer.lost_count, "record") if writer.lost_count else "an unknown number of records"
+    say(f"known to be lost: {lost}, in {counted(writer.gap_count, 'place')}")
+    return True
 
 
 def check_output(path: Path) -> Path:

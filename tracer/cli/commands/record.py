@@ -9,6 +9,7 @@ from pathlib import Path
 
 from tracer.cli.command import say
 from tracer.cli.recording import capture, check_output
+from tracer.cli.sinks import add_sinks, plan_of
 from tracer.cli.source import add_source, bridge_of
 
 
@@ -23,9 +24,11 @@ class Record:
         parser.usage = "fusewire record -o FILE [options] (-- SERVER ARGS... | --pid PID | --mount DIR)"
         parser.add_argument("-o", "--output", type=Path, required=True, metavar="FILE", help="where the trace goes")
         add_source(parser)
+        add_sinks(parser)
 
     def run(self, arguments: argparse.Namespace) -> int:
-        """Record until the server ends or somebody presses ^C."""
+        """Record until the server ends, somebody presses ^C, or enough is recorded."""
         bridge = bridge_of(arguments, say)
+        plan = plan_of(arguments)
         path = check_output(arguments.output)
-        return capture(bridge, path, shlex.join(sys.argv))
+        return capture(bridge, path, shlex.join(sys.argv), plan)
