@@ -67,7 +67,7 @@ class FilterField:
         return "[]" in self.field_path
 
 
-STATES = ("PENDING", "DONE", "NO_REPLY", "INTERRUPTED", "ORPHAN_REPLY", "LOST", "NOTIFY")
+STATES = ("PENDING", "DONE", "NO_REPLY", "INTERRUPTED", "ORPHAN_REPLY", "LOST", "NOTIFY", "ABORTED")
 STATE = Enumeration("state", dict(enumerate(STATES)))
 KIND = Enumeration("kind", dict(enumerate(kind.name for kind in MessageKind)))
 OPCODE = Enumeration("opcode", {code: op.name for code, op in OPS.items()})
@@ -81,6 +81,13 @@ def _general() -> Iterator[FilterField]:
     for name, kind, unit, doc in (
         ("fuse.time", ValueKind.TIME, "ns", "when the request was seen, or the first message of the exchange"),
         ("fuse.latency", ValueKind.DURATION, "ns", "from the request to its reply"),
+        (
+            "fuse.queue_wait",
+            ValueKind.DURATION,
+            "ns",
+            "until the server read the request, where the capture tells",
+        ),
+        ("fuse.service", ValueKind.DURATION, "ns", "from the server's reading the request to its reply"),
         ("fuse.pending_for", ValueKind.DURATION, "ns", "how long a PENDING request has waited: up to the last record"),
         ("fuse.name", ValueKind.NAME, "", "first name of the request, whatever its opcode"),
         ("fuse.channel", ValueKind.STRING, "", "connection, as the capture names it"),

@@ -241,6 +241,16 @@ def _latency(trace: Trace, numbers: Rows) -> Found:
     return some(latency_ns >= 0, latency_ns)
 
 
+def _queue_wait(trace: Trace, numbers: Rows) -> Found:
+    waits_ns = trace.queue_waits_ns(numbers)
+    return some(waits_ns >= 0, waits_ns)
+
+
+def _service(trace: Trace, numbers: Rows) -> Found:
+    service_ns = trace.service_ns(numbers)
+    return some(service_ns >= 0, service_ns)
+
+
 def _pending_for(trace: Trace, numbers: Rows) -> Found:
     pending_ns = trace.pending_ns(numbers)
     return some(pending_ns >= 0, pending_ns)
@@ -285,6 +295,8 @@ GENERAL: dict[str, Source] = {
     "fuse.len": Column(COLUMN_COST, _length),
     "fuse.time": Column(COLUMN_COST, _time),
     "fuse.latency": Column(COLUMN_COST + 1, _latency),
+    "fuse.queue_wait": Column(COLUMN_COST + 1, _queue_wait),
+    "fuse.service": Column(COLUMN_COST + 2, _service),
     "fuse.pending_for": Column(COLUMN_COST + 1, _pending_for),
     "fuse.channel": PerChannel("name"),
     "fuse.mount": PerChannel("mount_point"),

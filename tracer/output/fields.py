@@ -10,7 +10,8 @@ from dissectors.errnos import error_text
 from dissectors.message import Message, MessageKind, Value
 from dissectors.text import escape
 from tracer.errors import TracerError
-from tracer.trace.trace import Exchange, Trace
+from tracer.trace.exchange import Exchange
+from tracer.trace.trace import Trace
 
 Getter = Callable[[Trace, Exchange], object]
 
@@ -130,6 +131,8 @@ _GETTERS: dict[str, Getter] = {
     "fuse.len": lambda _, exchange: exchange.message.wire_len,
     "fuse.time": lambda _, exchange: f"{exchange.t_ns // 10**9}.{exchange.t_ns % 10**9:09d}",
     "fuse.latency": lambda _, exchange: exchange.latency_ns,
+    "fuse.queue_wait": lambda _, exchange: exchange.queue_wait_ns,
+    "fuse.service": lambda _, exchange: exchange.service_ns,
     "fuse.pending_for": _pending_for,
     "fuse.name": _first_name,
     "fuse.channel": lambda trace, exchange: _raw(trace.channels[exchange.channel].name),

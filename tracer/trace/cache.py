@@ -26,7 +26,7 @@ from tracer.store.prefix import FUSE_AT
 from tracer.store.reader import TraceFile
 from tracer.trace.columns import COLUMNS, Array, Kind, Table
 
-VERSION = 1  # of what an entry holds and means
+VERSION = 2  # of what an entry holds and means
 LEAST_RECORDS = 1_000_000  # fewer are scanned before anybody notices
 MOST_BYTES = 4 << 30  # of all entries together; the one used longest ago goes first
 SETTLED_S = 10  # a trace written to more recently may be growing still
@@ -202,7 +202,7 @@ def _holds(file: TraceFile, facts: Facts, columns: dict[str, Array]) -> bool:
     sound = int(at[0]) >= FUSE_AT and int(at.max()) <= len(file.content) and bool((at[1:] >= ends[:-1]).all())
     sound = sound and int(ends.max()) <= facts["file"]["scanned"]
     sound = sound and int(columns["channel"].max()) < len(facts["channels"])
-    sound = sound and int(columns["kind"].max()) <= Kind.NOTIFICATION
+    sound = sound and int(columns["kind"].max()) <= max(Kind)
     sound = sound and bool((columns["wire_len"] >= columns["kept"]).all() and (columns["submount"] == -1).all())
     return sound and _are_pairs(columns) and file.are_packets(at[:: max(1, count // SAMPLES)])
 
@@ -218,11 +218,13 @@ def _are_facts(file: TraceFile, facts: Facts) -> bool:
 
 
 def _are_pairs(columns: dict[str, Array]) -> bool:
-    """Tell whether each record that has a mate is a request before its reply, or that reply."""
+    """Tell whether each record that has a mate is a request before its reply, that reply, or a request's delivery."""
     kind, mate = columns["kind"], columns["mate"]
     if int(mate.min()) < -1 or int(mate.max()) >= len(mate):
         return False
     requests = np.flatnonzero((mate >= 0) & (kind == Kind.REQUEST))
     replies = mate[requests]
     sound = (replies > requests) & (kind[replies] == Kind.REPLY) & (mate[replies] == requests)
-    return bool(sound.all()) and int((mate >= 0).sum()) == 2 * len(requests)
+    taken = np.flatnonzero((mate >= 0) & (kind == Kind.DELIVERY))
+    sound_too = (mate[taken] < taken) & (kind[mate[taken]] == Kind.REQUEST)
+    return bool(sound.all() and sound_too.all()) and int((mate >= 0).sum()) == 2 * len(requests) + len(taken)

@@ -19,6 +19,7 @@ class Kind(IntEnum):
     REQUEST = 0
     REPLY = 1
     NOTIFICATION = 2
+    DELIVERY = 3  # no message: the server read one then (RecordFlag.DELIVERED)
 
 
 # What pairing found out about a record. Of numpy's type: an int would widen the column.
@@ -38,7 +39,7 @@ COLUMNS: dict[str, str] = {
     "kept": "u4",  # bytes kept
     "wire_len": "u4",
     "pid": "u4",  # the caller's thread id, from the request's header
-    "mate": "i4",  # row of the reply, or of the request; -1 when there is none
+    "mate": "i4",  # row of the reply, or of the request (a delivery's too); -1 when there is none
     "submount": "i4",  # index into Trace.submounts, -1 when unknown; filled by the state pass
     "channel": "u2",
     "flags": "u2",  # records.RecordFlag

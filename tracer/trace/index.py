@@ -70,6 +70,7 @@ def _fill(table: Table, new: slice, packets: Packets, swapped: Array | None) -> 
     kind = table["kind"][new]
     kind[:] = is_reply  # REQUEST and REPLY are 0 and 1
     kind[is_unasked] = Kind.NOTIFICATION
+    kind[(flags & RecordFlag.DELIVERED) != 0] = Kind.DELIVERY
     table["opcode"][new] = np.where(is_reply & ~is_unasked, np.int32(-1), code)
     table["error"][new] = np.where(is_reply & ~is_unasked & (kept >= ENOUGH_FOR_CODE), code, np.int32(0))
     has_nodeid, has_pid = ~is_reply & (kept >= ENOUGH_FOR_NODEID), ~is_reply & (kept >= ENOUGH_FOR_PID)

@@ -13,6 +13,7 @@ import numpy as np
 
 from dissectors.flags import UNIQUE_RESEND
 from dissectors.opcodes import OPS, OPS_BY_NAME, Answer
+from tracer.records import RecordFlag
 from tracer.trace.columns import INTERRUPTED, SUPERSEDED, UNPAIRABLE, Array, CodeSet, Kind, Rows, Table, distinct
 
 NEVER_ANSWERED = tuple(op.code for op in OPS.values() if op.answer is Answer.NEVER)
@@ -35,6 +36,7 @@ class State(Enum):
     ORPHAN_REPLY = 4  # an answer to nothing that was captured, or one the kernel refused
     LOST = 5  # never answered, and its unique was used again
     NOTIFY = 6
+    ABORTED = 7  # the kernel ended it: the connection was aborted, or the caller was killed before it was sent
 
 
 class Pairing:
@@ -69,23 +71,27 @@ class Pairing:
         kind, opcode = table["kind"][new], table["opcode"][new]
         is_request = kind == Kind.REQUEST
         pairable = (table["bits"][new] & UNPAIRABLE) == 0
-        pairable &= kind != Kind.NOTIFICATION
+        pairable &= kind <= Kind.REPLY
         pairable &= ~(is_request & _NEVER_ANSWERED.holds(opcode))
+        delivered = kind == Kind.DELIVERY
         channels = table["channel"][new]
         present = distinct(channels)
         paired: list[Rows] = []
         for channel in present:
             own = np.flatnonzero(pairable if len(present) == 1 else pairable & (channels == channel))
-            paired.append(self._feed_channel(channel, own + new.start))
+            taken = np.flatnonzero(delivered if len(present) == 1 else delivered & (channels == channel))
+            paired.append(self._feed_channel(channel, own + new.start, taken + new.start))
         return np.concatenate(paired) if paired else np.empty(0, np.int64)
 
-    def _feed_channel(self, channel: int, own: Rows) -> Rows:
+    def _feed_channel(self, channel: int, own: Rows, deliveries: Rows) -> Rows:
         table = self._table
         rows = np.concatenate([self.open_rows(channel), own]) if channel in self._open else own
         unique = table["unique"][rows]
         order = np.argsort(unique, kind="stable")  # rows ascend, so equal uniques stay in time order
         rows, unique = rows[order], unique[order]
         is_request = table["kind"][rows] == Kind.REQUEST
+        if len(deliveries) and len(rows):
+            self._join_deliveries(deliveries, rows, unique, is_request)
         is_real = np.ones(len(rows), dtype=bool)
         if len(unique) and unique[-1] >= RESENT:
             rows, unique, is_request, is_real = _with_resent(rows, unique, is_request)
@@ -114,6 +120,22 @@ class Pairing:
         for name in ("opcode", "nodeid", "pid"):
             column = table[name]
             column[replies] = column[requests]
+
+    def _join_deliveries(self, deliveries: Rows, rows: Rows, unique: Array, is_request: Array) -> None:
+        """Give each delivery the latest request of its unique before it; `rows` are sorted by unique, then by time."""
+        table = self._table
+        wanted = table["unique"][deliveries]
+        start, end = np.searchsorted(unique, wanted, "left"), np.searchsorted(unique, wanted, "right")
+        for once_more in np.flatnonzero(end - start > 2).tolist():  # a unique that was used again
+            own = rows[start[once_more] : end[once_more]]
+            before = np.flatnonzero(is_request[start[once_more] : end[once_more]] & (own < deliveries[once_more]))
+            start[once_more] += before[-1] if len(before) else 0
+        start = np.minimum(start, len(rows) - 1)
+        fits = (unique[start] == wanted) & is_request[start] & (rows[start] < deliveries)
+        requests = rows[start[fits]]
+        table["mate"][deliveries[fits]] = requests
+        for name in ("opcode", "nodeid", "pid"):
+            table[name][deliveries[fits]] = table[name][requests]
 
     def _mark_interrupted(self, interrupt: int, rows: Rows, unique: Array, is_request: Array) -> None:
         """Mark the request that an INTERRUPT names, if it was open then; `rows` are sorted by unique, then by time."""
@@ -148,6 +170,7 @@ def states(table: Table, first: Rows) -> Array:
     result[_NEEDS_NO_ANSWER.holds(opcode)] = State.NO_REPLY.value
     done = (mate >= 0) & (kind == Kind.REQUEST)
     result[done] = State.DONE.value
+    result[done & ((table["flags"][mate] & RecordFlag.ABORTED) != 0)] = State.ABORTED.value
     interrupted = done & ((bits & INTERRUPTED) != 0)
     where = np.flatnonzero(interrupted)
     result[where[table["error"][mate[where]] == -EINTR]] = State.INTERRUPTED.value

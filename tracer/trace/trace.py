@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -23,53 +22,18 @@ from tracer.errors import TraceFileError
 from tracer.records import BridgeKind, ChannelInfo, Direction, Gap, RawRecord, RecordFlag
 from tracer.store.prefix import FUSE_AT, PREFIX, PREFIX_AT
 from tracer.store.reader import TraceFile
-from tracer.trace import cache, index
-from tracer.trace.columns import COLUMNS, Array, Kind, Rows, Table, sorted_distinct
-from tracer.trace.events import READDIRPLUS
+from tracer.trace import cache, index, loss, times
+from tracer.trace.columns import COLUMNS, Array, Kind, Rows, Table
+from tracer.trace.exchange import Exchange
+from tracer.trace.loss import MissingUniques
 from tracer.trace.names import Names
-from tracer.trace.pairing import INIT, NOTIFY_REPLY, Pairing, State, states
+from tracer.trace.pairing import INIT, Pairing, State, states
 from tracer.trace.paths import Paths
 from tracer.trace.sessions import Session, read_agreement, stretches
 from tracer.trace.state import State as DialogueState
 
 CACHED_MESSAGES = 4096
 SHAPED_BY_REQUEST = frozenset(op.code for op in OPERATIONS if isinstance(op.reply, Either))
-UNIQUE_STEP = 2  # since Linux 4.20 uniques are even; 1 before
-
-
-@dataclass(frozen=True, slots=True)
-class Exchange:
-    """A request with what became of it, or a message that stands alone."""
-
-    number: int
-    request: Message | None
-    reply: Message | None
-    notification: Message | None
-    state: State
-    t_ns: int
-    latency_ns: int | None  # None: not answered, or the source has no times
-    channel: int
-    submount: int | None  # root nodeid of the submount; None: unknown
-    path: bytes | None
-    comm: bytes
-    server_pid: int
-    server_tid: int
-
-    @property
-    def message(self) -> Message:
-        """The message that began it."""
-        first = self.request or self.notification or self.reply
-        assert first is not None
-        return first
-
-
-@dataclass(frozen=True, slots=True)
-class MissingUniques:
-    """Uniques that never came: requests that may have been lost, or that ended before the server read them."""
-
-    channel: int
-    count: int
-    ranges: tuple[tuple[int, int], ...]  # first and last missing unique, the first few ranges
 
 
 class Trace:
@@ -85,6 +49,7 @@ class Trace:
         self._orders: dict[int, bool] = {}
         self._pairing = Pairing(self.records, self._interrupt_target)
         self._state = DialogueState(self.records, self)
+        self._deliveries = times.Deliveries(self.records)
         self._messages: OrderedDict[int, Message] = OrderedDict()
 
     @classmethod
@@ -167,7 +132,8 @@ class Trace:
             self._messages.clear()  # what was decoded before it was known how
 
     def _append_exchanges(self, new: slice) -> None:
-        begins = (self.records["kind"][new] != Kind.REPLY) | (self.records["mate"][new] < 0)
+        kind, mate = self.records["kind"][new], self.records["mate"][new]
+        begins = (kind != Kind.DELIVERY) & ((kind != Kind.REPLY) | (mate < 0))
         rows = np.flatnonzero(begins) + new.start
         where = self._first.extend(len(rows))
         self._first["first"][where] = rows
@@ -205,25 +171,21 @@ class Trace:
 
     def latencies_ns(self, numbers: Rows | slice = slice(None)) -> Array:
         """Return how long exchanges took; -1 where there is no reply or no time."""
-        first = self.first_rows[numbers]
-        table = self.records
-        mate, t_ns = table["mate"][first], table["t_ns"]
-        known = (mate >= 0) & (table["kind"][first] == Kind.REQUEST)
-        known &= (table["flags"][first] & RecordFlag.TIME_UNKNOWN) == 0
-        latency = np.full(len(first), -1, dtype=np.int64)
-        latency[known] = t_ns[mate[known]] - t_ns[first[known]]
-        return latency
+        return times.latencies_ns(self.records, self.first_rows[numbers])
 
     def pending_ns(self, numbers: Rows | slice = slice(None)) -> Array:
         """Return how long open requests have waited, by `now_ns` or the last record; -1 where none waits or no time."""
-        first, table = self.first_rows[numbers], self.records
         waiting = self.states(numbers) == State.PENDING.value
-        waiting &= (table["flags"][first] & RecordFlag.TIME_UNKNOWN) == 0
-        pending = np.full(len(first), -1, dtype=np.int64)
-        if waiting.any():
-            now_ns = int(table["t_ns"][-1]) if self.now_ns is None else self.now_ns
-            pending[waiting] = np.maximum(now_ns - table["t_ns"][first[waiting]], 0)
-        return pending
+        return times.pending_ns(self.records, self.first_rows[numbers], waiting, self.now_ns)
+
+    def queue_waits_ns(self, numbers: Rows | slice = slice(None)) -> Array:
+        """Return how long requests waited until the server read them; -1 where the capture does not tell."""
+        return self._deliveries.waits_ns(self.first_rows[numbers])
+
+    def service_ns(self, numbers: Rows | slice = slice(None)) -> Array:
+        """Return how long the server took once it had read the request; -1 where the capture does not tell."""
+        latency_ns, wait_ns = self.latencies_ns(numbers), self.queue_waits_ns(numbers)
+        return np.where((latency_ns >= 0) & (wait_ns >= 0), np.maximum(latency_ns - wait_ns, 0), np.int64(-1))
 
     def state(self, number: int) -> State:
         """Return how one exchange stands."""
@@ -234,10 +196,15 @@ class Trace:
         latency_ns = int(self.latencies_ns(np.array([number], dtype=np.int64))[0])
         return latency_ns if latency_ns >= 0 else None
 
+    def queue_wait_ns(self, number: int) -> int | None:
+        """Return how long one request waited until the server read it; None where the capture does not tell."""
+        wait_ns = int(self.queue_waits_ns(np.array([number], dtype=np.int64))[0])
+        return wait_ns if wait_ns >= 0 else None
+
     def exchange_of(self, row: int) -> int:
         """Return the number of the exchange that a record belongs to."""
         mate = int(self.records["mate"][row])
-        if mate >= 0 and self.records["kind"][row] == Kind.REPLY:
+        if mate >= 0 and self.records["kind"][row] != Kind.REQUEST:
             row = mate
         return int(np.searchsorted(self.first_rows, row))
 
@@ -345,6 +312,7 @@ class Trace:
             self.state(number),
             int(table["t_ns"][row]),
             self.latency_ns(number),
+            self.queue_wait_ns(number),
             int(table["channel"][row]),
             self.submount(row),
             self.path(row),
@@ -415,35 +383,8 @@ class Trace:
 
     def cut_listings(self, channel: int | None = None) -> int:
         """Count READDIRPLUS replies of which the end was not kept: names, and submounts, in it are unknown."""
-        table = self.records
-        cut = (table["opcode"] == READDIRPLUS) & (table["kind"] == Kind.REPLY) & (table["kept"] < table["wire_len"])
-        if channel is not None:
-            cut &= table["channel"] == channel
-        return int(cut.sum())
+        return loss.cut_listings(self.records, channel)
 
     def missing_uniques(self) -> list[MissingUniques]:
         """Report gaps in the uniques of each channel: possible loss (fuse_get_unique() counts without a hole)."""
-        table = self.records
-        is_own = (table["kind"] == Kind.REQUEST) & (table["opcode"] != NOTIFY_REPLY) & (table["unique"] != 0)
-        found = []
-        for channel in range(len(self.sessions)):
-            unique = sorted_distinct(table["unique"][is_own & (table["channel"] == channel)] & np.uint64(2**63 - 1))
-            gap = _missing(channel, unique)
-            if gap is not None:
-                found.append(gap)
-        return found
-
-
-def _missing(channel: int, unique: Array) -> MissingUniques | None:
-    even = unique[unique % np.uint64(2) == 0]
-    step = UNIQUE_STEP if len(even) * 2 > len(unique) else 1
-    unique = even if step == UNIQUE_STEP else unique
-    if len(unique) < 2:
-        return None
-    jumps = np.diff(unique)
-    holes = np.flatnonzero(jumps > np.uint64(step))
-    if not len(holes):
-        return None
-    count = int((jumps[holes] // np.uint64(step) - np.uint64(1)).sum())
-    ranges = tuple((int(unique[hole]) + step, int(unique[hole + 1]) - step) for hole in holes[:8].tolist())
-    return MissingUniques(channel, count, ranges)
+        return loss.missing_uniques(self.records, len(self.sessions))

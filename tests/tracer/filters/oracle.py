@@ -12,8 +12,9 @@ from dissectors.message import Message, MessageKind
 from tracer.filters.compiler import source_for
 from tracer.filters.values import is_text
 from tracer.records import RecordFlag
+from tracer.trace.exchange import Exchange
 from tracer.trace.pairing import State
-from tracer.trace.trace import Exchange, Trace
+from tracer.trace.trace import Trace
 
 
 def expected(trace: Trace, field: FilterField, exchanges: Iterable[Exchange] | None = None) -> dict[int, list[Any]]:
@@ -127,6 +128,8 @@ _KNOWN: dict[str, Callable[[Trace, Exchange], Any]] = {
     "fuse.len": lambda _, exchange: exchange.message.wire_len,
     "fuse.time": _time,
     "fuse.latency": _latency,
+    "fuse.queue_wait": lambda _, exchange: exchange.queue_wait_ns,
+    "fuse.service": lambda _, exchange: exchange.service_ns,
     "fuse.pending_for": _pending_for,
     "fuse.name": _first_name,
     "fuse.channel": lambda trace, exchange: trace.channels[exchange.channel].name.encode() or None,

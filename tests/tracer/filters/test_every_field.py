@@ -17,7 +17,8 @@ from tests.tracer.filters.oracle import expected, gathered
 from tracer.filters import compile_filter
 from tracer.filters.bodies import HeadInteger
 from tracer.filters.compiler import source_for
-from tracer.trace.trace import Exchange, Trace
+from tracer.trace.exchange import Exchange
+from tracer.trace.trace import Trace
 
 LITERALS = {
     ValueKind.INTEGER: "5",
