@@ -1,4 +1,7 @@
-"""Builds libfuse's passthrough_ll from the examples that Debian's libfuse3-dev ships, once per machine."""
+"""Builds the servers written in C, once per machine: those of tests/fixtures, and libfuse's passthrough_ll.
+
+passthrough_ll comes from the examples that Debian's libfuse3-dev ships.
+"""
 
 from __future__ import annotations
 
@@ -7,12 +10,16 @@ import hashlib
 import os
 import shutil
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
 
 from examples.demo import mounts, possible
 
 EXAMPLES = Path("/usr/share/doc/libfuse3-dev/examples")
+FIXTURES = Path(__file__).parent.parent / "fixtures"
 SOURCES = ("passthrough_ll.c", "passthrough_helpers.h")
+MEMORY_SERVER = ("memory_server.c", "memory_server.h", "memory_fs.c", "memory_fs.h", "control.c", "ring.c")
+SPLICING_SERVER = ("splicing_server.c",)
 
 
 def _cache() -> Path:
@@ -29,13 +36,28 @@ def _source(name: str) -> bytes | None:
     return None
 
 
-def why_not() -> str | None:
-    """Return why passthrough_ll cannot be built here, or None."""
-    for program, package in (("gcc", "gcc"), ("pkg-config", "pkg-config")):
-        if (reason := possible.why_no_program(program, package)) is not None:
-            return reason
+def why_no_compiler() -> str | None:
+    """Return why C cannot be compiled against the kernel's headers here, or None."""
+    if (reason := possible.why_no_program("gcc", "gcc")) is not None:
+        return reason
+    if not Path("/usr/include/linux/fuse.h").exists():
+        return "the kernel's headers are not installed (Debian package linux-libc-dev)"
+    return None
+
+
+def why_no_libfuse3() -> str | None:
+    """Return why C cannot be compiled against libfuse 3 here, or None."""
+    if (reason := why_no_compiler() or possible.why_no_program("pkg-config", "pkg-config")) is not None:
+        return reason
     if mounts.run_child(["pkg-config", "--exists", "fuse3"], 10).status != 0:
         return "the headers of libfuse 3 are not installed (Debian package libfuse3-dev)"
+    return None
+
+
+def why_not() -> str | None:
+    """Return why passthrough_ll cannot be built here, or None."""
+    if (reason := why_no_libfuse3()) is not None:
+        return reason
     if any(_source(name) is None for name in SOURCES):
         return f"{EXAMPLES} is not there: libfuse3-dev is missing, or dpkg leaves documentation out here"
     return None
@@ -43,24 +65,43 @@ def why_not() -> str | None:
 
 def passthrough_ll() -> Path:
     """Return the program, built if this source was not built before; AssertionError with gcc's words if it fails."""
-    texts = {name: _source(name) or b"" for name in SOURCES}
-    version = mounts.run_child(["pkg-config", "--modversion", "fuse3"], 10).output
+    return _built("passthrough_ll", {name: _source(name) or b"" for name in SOURCES}, libfuse3=True)
+
+
+def memory_server() -> Path:
+    """Return tests/fixtures/memory_server, built if needed; AssertionError with gcc's words if it fails."""
+    return _built("memory_server", _fixtures(MEMORY_SERVER))
+
+
+def splicing_server() -> Path:
+    """Return tests/fixtures/splicing_server, built if needed; AssertionError with gcc's words if it fails."""
+    return _built("splicing_server", _fixtures(SPLICING_SERVER), libfuse3=True)
+
+
+def _fixtures(names: tuple[str, ...]) -> dict[str, bytes]:
+    return {name: (FIXTURES / name).read_bytes() for name in names}
+
+
+def _built(name: str, texts: Mapping[str, bytes], libfuse3: bool = False) -> Path:
+    version = mounts.run_child(["pkg-config", "--modversion", "fuse3"], 10).output if libfuse3 else b""
     key = hashlib.sha256(version + b"\0".join(texts.values())).hexdigest()[:16]
-    program = _cache() / f"passthrough_ll-{key}"
+    program = _cache() / f"{name}-{key}"
     if not program.exists():
         program.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=program.parent) as directory:
-            for name, text in texts.items():
-                (Path(directory) / name).write_bytes(text)
-            _compile(Path(directory), program)
+            for source, text in texts.items():
+                (Path(directory) / source).write_bytes(text)
+            _compile(Path(directory), program, libfuse3)
     return program
 
 
-def _compile(directory: Path, program: Path) -> None:
+def _compile(directory: Path, program: Path, libfuse3: bool) -> None:
     """Build beside the place and rename: two workers may build at the same time."""
-    flags = mounts.run_child(["pkg-config", "--cflags", "--libs", "fuse3"], 10).output.decode().split()
+    flags: list[str] = ["-pthread"]
+    if libfuse3:
+        flags += mounts.run_child(["pkg-config", "--cflags", "--libs", "fuse3"], 10).output.decode().split()
     built = directory / "program"
     gcc = shutil.which("gcc") or "gcc"
-    done = mounts.run_child([gcc, "-O2", "-o", built, directory / SOURCES[0], *flags], 120)
+    done = mounts.run_child([gcc, "-O2", "-Wall", "-o", built, *sorted(directory.glob("*.c")), *flags], 120)
     assert done.status == 0, done.output.decode(errors="replace")
     built.replace(program)

@@ -7,6 +7,7 @@ As a program: `workload.py KIND MOUNT_POINT` prints its Tally as JSON; the file 
 # ruff: noqa: PTH101, PTH102, PTH104, PTH106, PTH108, PTH115, PTH116, PTH118, PTH208, PTH211
 from __future__ import annotations
 
+import concurrent.futures
 import contextlib
 import errno
 import json
@@ -14,7 +15,7 @@ import multiprocessing
 import os
 import sys
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
@@ -56,6 +57,12 @@ def run(mount_point: Path, kind: str = "mixed", timeout_s: float = 60) -> Tally:
         how = "hung" if ended.status is None else f"ended with status {ended.status}"
         raise WorkloadFailed(f"{kind} {how}: {ended.output.decode(errors='backslashreplace')}")
     return Tally(**json.loads(ended.output))
+
+
+def run_at_once(mount_points: Sequence[Path], kind: str = "mixed", timeout_s: float = 60) -> list[Tally]:
+    """Run a workload on several mounts at the same time; WorkloadFailed when one does not come through."""
+    with concurrent.futures.ThreadPoolExecutor(len(mount_points)) as pool:
+        return list(pool.map(lambda place: run(place, kind, timeout_s), mount_points))
 
 
 class Steps:

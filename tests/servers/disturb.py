@@ -1,0 +1,137 @@
+"""What goes wrong on a mount: READs that wait, signals, aborted connections, servers that die.
+
+with disturb.waiting_reader(running.mount_point / "held") as reader:   # a file of tests/servers/memory.py
+    server.await_held(1)
+    reader.interrupt()                                                 # INTERRUPT, and READ is answered EINTR
+    assert reader.outcome() == "EINTR"
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from examples.demo import mounts
+from examples.demo.memfs import syscalls
+
+OUTCOME_TIMEOUT_S = 20.0
+MINOR_BITS = 20  # of the kernel's dev_t
+
+# Its handler returns, so the system call is over with EINTR; os.read would begin anew (PEP 475), libc's does not.
+READER = """
+import ctypes, errno, os, signal, sys
+signal.signal(signal.SIGUSR1, lambda *_: None)
+signal.siginterrupt(signal.SIGUSR1, True)
+libc = ctypes.CDLL(None, use_errno=True)
+buffer = ctypes.create_string_buffer(4096)
+fd = os.open(sys.argv[1], os.O_RDONLY)
+print("reads", flush=True)
+got = libc.read(fd, buffer, 4096)
+print(buffer.raw[:got].decode().strip() if got >= 0 else errno.errorcode[ctypes.get_errno()], flush=True)
+"""
+
+
+@dataclass
+class WaitingReader:
+    """A process with one read(2) of a file under way; `pid` is what the READ's header says."""
+
+    process: subprocess.Popen[str]
+
+    @property
+    def pid(self) -> int:
+        return self.process.pid
+
+    def interrupt(self) -> None:
+        """Send a signal that it handles: the kernel sends INTERRUPT and goes on waiting for the answer."""
+        self.process.send_signal(signal.SIGUSR1)
+
+    def kill(self) -> None:
+        """Send SIGKILL: the kernel sends INTERRUPT; it dies when the server answers or the connection ends."""
+        self.process.kill()
+
+    def outcome(self, timeout_s: float = OUTCOME_TIMEOUT_S) -> str:
+        """Return what it read, or the name of the errno; subprocess.TimeoutExpired when it still waits."""
+        said, _ = self.process.communicate(timeout=timeout_s)
+        return said.strip()
+
+
+@contextlib.contextmanager
+def waiting_reader(path: Path) -> Iterator[WaitingReader]:
+    """Start a process that reads a file, and yield once it has opened it; killed at the end if it still waits.
+
+    Who then wants to be sure that READ has reached the server asks the server (Memory.await_held).
+    """
+    process = subprocess.Popen(
+        [sys.executable, "-c", READER, str(path)],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    assert process.stdout is not None
+    try:
+        assert process.stdout.readline() == "reads\n", "the reader could not open its file"
+        yield WaitingReader(process)
+    finally:
+        process.kill()
+        process.stdout.close()
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(5)
+
+
+@dataclass(frozen=True)
+class Connection:
+    """A FUSE connection in fusectl, which sees a hung one too."""
+
+    directory: Path
+
+    @property
+    def number(self) -> int:
+        """The kernel's name for it: what the tracepoints of FUSE call `connection`."""
+        return int(self.directory.name)
+
+    def waiting(self) -> int:
+        """Return how many requests are queued or being served."""
+        return int((self.directory / "waiting").read_text())
+
+    def abort(self) -> None:
+        """End the connection: who waits gets ECONNABORTED, the server's read ENODEV."""
+        (self.directory / "abort").write_text("1")
+
+
+@contextlib.contextmanager
+def fusectl() -> Iterator[Path]:
+    """Mount the control file system at a place of our own; it is often not mounted in a container. Needs root."""
+    with tempfile.TemporaryDirectory(prefix="fusewire-fusectl-") as directory:
+        syscalls.mount("none", directory, "fusectl")
+        try:
+            yield Path(directory)
+        finally:
+            syscalls.umount(directory, syscalls.MNT_DETACH)
+
+
+def connection_number(st_dev: str) -> int:
+    """Return the number of the connection whose mount has this major:minor in mountinfo.
+
+    It is the kernel's dev_t; of an anonymous device (major 0) that is the minor, of fuseblk it is not.
+    """
+    major, minor = map(int, st_dev.split(":"))
+    return major << MINOR_BITS | minor
+
+
+@contextlib.contextmanager
+def connection(mount: mounts.Mount) -> Iterator[Connection]:
+    """Lend the connection behind a mount; FileNotFoundError when there is none."""
+    with fusectl() as root:
+        directory = root / str(connection_number(mount.st_dev))
+        if not directory.is_dir():
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(directory))
+        yield Connection(directory)
