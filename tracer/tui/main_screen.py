@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 import numpy as np
 from textual import events, on
@@ -29,6 +29,7 @@ from tracer.tui.timeline import Timeline
 from tracer.tui.trace_thread import TraceThread
 from tracer.tui.turns import Turns
 
+TOLD_S = {"information": 3, "error": 10}  # how long a sentence stays
 WIDE_CELLS, SLIM_CELLS = 120, 64
 TALL_LINES = 34
 PANES = ("timeline", "list", "fields", "bytes")
@@ -140,7 +141,7 @@ class MainScreen(Screen[None]):
     def _source_failed(self, event: messages.SourceFailed) -> None:
         self.status_bar.failure = "cannot follow"
         self.status_bar.is_following = self.list.sticks_to_end = False
-        self.notify(str(event.error), severity="error", markup=False)
+        self._tell(str(event.error), severity="error")
         self._show_facts()
 
     @on(SyncReportReady)
@@ -214,9 +215,14 @@ class MainScreen(Screen[None]):
         if len(after):
             self.list.go_to_number(int(after[0]))
         elif not len(found):
-            self.notify("There is no SYNCFS here: s says why", timeout=3)
+            self._tell("There is no SYNCFS here: s says why")
         else:
-            self.notify("No SYNCFS further on" if direction > 0 else "No SYNCFS before", timeout=2)
+            self._tell("No SYNCFS further on" if direction > 0 else "No SYNCFS before")
+
+    def _tell(self, text: str, severity: Literal["information", "error"] = "information") -> None:
+        """Show a sentence for a few seconds, in place of an earlier one: together they would hide the list."""
+        self.app.clear_notifications()
+        self.notify(text, severity=severity, timeout=TOLD_S[severity], markup=False)
 
     def _shown_syncs(
         self, numbers: np.ndarray[tuple[int], np.dtype[np.int64]]
@@ -254,7 +260,7 @@ class MainScreen(Screen[None]):
                 return
             self.list.go_to_number(number)
             if self.list.number != number:
-                self.notify(f"Exchange {number} is not shown; this is the nearest", timeout=3)
+                self._tell(f"Exchange {number} is not shown; this is the nearest")
 
         self.app.push_screen(GoToScreen(self.upto), go)
 

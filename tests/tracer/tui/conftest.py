@@ -97,7 +97,7 @@ def open_ui() -> OpenUi:
     ) -> AsyncIterator[Ui]:
         app = FusewireApp(trace, follow=follow, filter_text=filter_text)
         told: list[Message] = []
-        async with app.run_test(size=size, message_hook=told.append) as pilot:
+        async with app.run_test(size=size, notifications=True, message_hook=told.append) as pilot:
             ui = Ui(app, pilot, told)
             await ui.settle()
             yield ui
