@@ -45,24 +45,36 @@ def unpacked(suite: str, package: str, members: Sequence[str]) -> Path:
 
 
 def _newest(suite: str, package: str, members: Sequence[str]) -> Path:
+    link = cache() / suite / f"{package}.newest"
+    if _age_s(link) < LISTS_AGE_S and link.is_dir():
+        return link.resolve()
     apt = _apt_options(suite)
-    if time.time() - _age_mark(suite).stat().st_mtime > LISTS_AGE_S if _age_mark(suite).exists() else True:
+    updated = cache() / suite / "apt" / "updated"
+    if _age_s(updated) > LISTS_AGE_S:
         _run(["apt-get", *apt, "update", "-qq", "--error-on=any"], UPDATE_TIMEOUT_S)
-        _age_mark(suite).touch()
-    depends = _run(["apt-cache", *apt, "depends", "--important", package], 60)
-    real = re.search(r"Depends: (linux-image-\d\S*)", depends)
-    name = real[1] if real else package
-    uris = _run(["apt-get", *apt, "download", "--print-uris", name], 60)
-    line = re.search(r"^'\S+' (\S+)\.deb ", uris, re.MULTILINE)
-    if line is None:
-        raise Unavailable(f"Debian's {suite} has no package {name}")
-    place = cache() / suite / line[1]
+        updated.touch()
+    name, stem = _offered(apt, package)
+    place = cache() / suite / stem
     if not place.is_dir():
         _fetch(apt, name, place, members)
-    link = cache() / suite / f"{package}.newest"
     link.unlink(missing_ok=True)
     link.symlink_to(place.name)
     return place
+
+
+def _age_s(path: Path) -> float:
+    """Return how long ago a file was written, or a link was made."""
+    return time.time() - path.lstat().st_mtime if path.is_symlink() or path.exists() else float("inf")
+
+
+def _offered(apt: list[str], package: str) -> tuple[str, str]:
+    """Return the name of the package that really has the files, and its file's name without .deb."""
+    depends = re.search(r"Depends: (linux-image-\d\S*)", _run(["apt-cache", *apt, "depends", package], 60))
+    name = depends[1] if depends else package
+    line = re.search(r"^'\S+' (\S+)\.deb ", _run(["apt-get", *apt, "download", "--print-uris", name], 60), re.MULTILINE)
+    if line is None:
+        raise Unavailable(f"Debian's mirror has no package {name}")
+    return name, line[1]
 
 
 def _fetched_before(suite: str, package: str) -> Path | None:
@@ -77,27 +89,22 @@ def _fetch(apt: list[str], name: str, place: Path, members: Sequence[str]) -> No
         package = next(Path(directory).glob("*.deb"))
         files = Path(directory) / "files"
         files.mkdir()
-        contents = subprocess.Popen(["dpkg-deb", "--fsys-tarfile", str(package)], stdout=subprocess.PIPE)
-        try:
-            subprocess.run(
-                ["tar", "-x", "-C", str(files), "--wildcards", *members],
-                stdin=contents.stdout,
-                stderr=subprocess.DEVNULL,  # says which wildcard matched nothing: not every version has every one
-                timeout=DOWNLOAD_TIMEOUT_S,
-                check=False,
-            )
-        finally:
-            assert contents.stdout is not None
-            contents.stdout.close()
-            contents.kill()
-            contents.wait()
+        _extract(package, files, members)
         if not any(files.iterdir()):
-            raise Unavailable(f"nothing of {name} could be unpacked into {files}")
+            raise Unavailable(f"nothing of {name} could be unpacked into {place.parent}")
         files.rename(place)
 
 
-def _age_mark(suite: str) -> Path:
-    return cache() / suite / "apt" / "updated"
+def _extract(package: Path, files: Path, members: Sequence[str]) -> None:
+    """Unpack some members. Not every version has every one, and tar fails for that: who uses one sees it missing."""
+    with subprocess.Popen(["dpkg-deb", "--fsys-tarfile", str(package)], stdout=subprocess.PIPE) as contents:
+        subprocess.run(
+            ["tar", "-x", "-C", str(files), "--wildcards", *members],
+            stdin=contents.stdout,
+            stderr=subprocess.DEVNULL,
+            timeout=DOWNLOAD_TIMEOUT_S,
+            check=False,
+        )
 
 
 def _apt_options(suite: str) -> list[str]:

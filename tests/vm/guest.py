@@ -64,7 +64,7 @@ def why_not() -> str | None:
 class Guest:
     """A guest to be entered; with files in `directory`: console.log, share/ and qemu.log.
 
-    `virtiofs` maps a tag to the socket of a running virtiofsd, `instead` a module's name to a file to insert in its place.
+    `virtiofs` maps a tag to the socket of a running virtiofsd, `instead` a module's name to the file to insert for it.
     """
 
     kernel: kernels.Kernel
@@ -139,25 +139,34 @@ class Guest:
             listener.bind(os.fspath(sockets / "agent"))
             listener.listen(1)
             self._start_qemu(stack, self._command(initrd, sockets / "agent"))
-            listener.settimeout(BOOT_TIMEOUT_S)
-            self._channel, _ = listener.accept()
+            self._channel = self._accepted(listener, started + BOOT_TIMEOUT_S)
         stack.callback(self._channel.close)
         self._unread = b""
-        while self._line(started + BOOT_TIMEOUT_S, "the boot") != "ready":
-            pass  # the line driver may echo before the agent switches that off
+        assert self._line(started + BOOT_TIMEOUT_S, "the boot") == "ready"
         stack.callback(self._power_off)
         self.boot_s = time.monotonic() - started
 
     def _start_qemu(self, stack: contextlib.ExitStack, argv: list[str]) -> None:
-        log = stack.enter_context(open(self.directory / "qemu.log", "wb"))
-        self._qemu = subprocess.Popen(
-            ["timeout", "--foreground", str(LIFETIME_S), *argv],
-            stdin=subprocess.DEVNULL,
-            stdout=log,
-            stderr=subprocess.STDOUT,
-            start_new_session=True,
-        )
-        stack.callback(lambda: mounts.stop(self._qemu, timeout_s=0))
+        with open(self.directory / "qemu.log", "wb") as log:
+            self._qemu = subprocess.Popen(
+                ["timeout", "--foreground", str(LIFETIME_S), *argv],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+        stack.callback(mounts.stop, self._qemu, timeout_s=2)
+
+    def _accepted(self, listener: socket.socket, deadline: float) -> socket.socket:
+        """Return QEMU's end of the second serial port, which it connects to before it starts the guest."""
+        ended = os.pidfd_open(self._qemu.pid)
+        try:
+            ready, _, _ = select.select([listener, ended], [], [], max(0.0, deadline - time.monotonic()))
+        finally:
+            os.close(ended)
+        if listener not in ready:
+            raise GuestError(self._why("QEMU did not start"))
+        return listener.accept()[0]
 
     def _power_off(self) -> None:
         with contextlib.suppress(OSError, subprocess.TimeoutExpired):
@@ -182,13 +191,22 @@ class Guest:
 
     def _line(self, deadline: float, what: str) -> str:
         while b"\n" not in self._unread:
-            ready, _, _ = select.select([self._channel], [], [], max(0.0, deadline - time.monotonic()))
-            piece = self._channel.recv(4096) if ready else None
+            piece = self._received(deadline)
             if not piece:
-                raise GuestError(self._why(f"{what} did not end in time" if piece is None else f"the guest died in {what}"))
+                raise GuestError(
+                    self._why(f"{what} did not end in time" if piece is None else f"the guest died in {what}")
+                )
             self._unread += piece
         line, _, self._unread = self._unread.partition(b"\n")
         return line.decode(errors="backslashreplace").strip()
+
+    def _received(self, deadline: float) -> bytes | None:
+        """Return what the guest sent next; nothing when it is gone, None when it is late."""
+        ready, _, _ = select.select([self._channel], [], [], max(0.0, deadline - time.monotonic()))
+        try:
+            return self._channel.recv(4096) if ready else None
+        except ConnectionError:
+            return b""
 
     def _why(self, words: str) -> str:
         said = (self.directory / "qemu.log").read_text(errors="backslashreplace")

@@ -7,16 +7,14 @@ from collections.abc import Mapping
 from pathlib import Path
 
 INIT = Path(__file__).parent / "inside" / "init.sh"
-# whatever of these is not built in, in an order that names dependencies first only by chance: load_order sorts that
+# what of these is not built into a kernel is inserted, after what it needs
 MODULES = ("virtio_pci", "9pnet_virtio", "9p", "overlay", "fuse", "virtiofs", "loop")
 
 
 def image(busybox: Path, modules: Mapping[str, bytes]) -> bytes:
     """Return the archive for QEMU's -initrd; `modules` are inserted in the order given."""
-    entries: dict[str, tuple[int, bytes]] = {
-        name: (stat.S_IFDIR | 0o755, b"")
-        for name in ("bin", "dev", "proc", "sys", "modules", "host", "upper", "root")
-    }
+    directories = ("bin", "dev", "proc", "sys", "modules", "host", "upper", "root")
+    entries = dict.fromkeys(directories, (stat.S_IFDIR | 0o755, b""))
     entries["bin/busybox"] = (stat.S_IFREG | 0o755, busybox.read_bytes())
     entries["init"] = (stat.S_IFREG | 0o755, INIT.read_bytes())
     for number, (name, data) in enumerate(modules.items()):
@@ -25,7 +23,7 @@ def image(busybox: Path, modules: Mapping[str, bytes]) -> bytes:
 
 
 def cpio(entries: Mapping[str, tuple[int, bytes]]) -> bytes:
-    """Return path -> (mode, content) in the form "newc" (Documentation/driver-api/early-userspace/buffer-format.rst)."""
+    """Return path -> (mode, content) as "newc" (Documentation/driver-api/early-userspace/buffer-format.rst)."""
     out = bytearray()
     for number, (name, (mode, data)) in enumerate((*entries.items(), ("TRAILER!!!", (0, b"")))):
         path = name.encode() + b"\0"
