@@ -21,6 +21,7 @@ from tracer.filters.sources import VALUE_COST, Bools, Found
 from tracer.trace.columns import BIG_ENDIAN, Array, Kind, Rows
 from tracer.trace.trace import Trace
 
+TOTAL_EXTLEN = 36  # of fuse_in_header, two bytes
 EXTENSIBLE = frozenset(op.code for op in OPS.values() if op.extensible)
 
 
@@ -51,8 +52,15 @@ def broken(trace: Trace, rows: Rows) -> Bools:
 
 def _reads_fast(trace: Trace, row: int) -> bool:
     """Tell whether the struct path vouches for a record; it does not look into an extension area."""
-    opcode, kind = int(trace.records["opcode"][row]), int(trace.records["kind"][row])
-    return not (kind == Kind.REQUEST and opcode in EXTENSIBLE) and trace.fast_values(row) is not None
+    is_request = int(trace.records["kind"][row]) == Kind.REQUEST
+    return not (is_request and _may_be_extended(trace, row)) and trace.fast_values(row) is not None
+
+
+def _may_be_extended(trace: Trace, row: int) -> bool:
+    """Tell whether an extension area is declared for a request's opcode, or announced by its header all the same."""
+    start = int(trace.records["at"][row]) + TOTAL_EXTLEN
+    announced = bytes(trace.file.mapped[start : start + 2]) != b"\0\0"
+    return announced or int(trace.records["opcode"][row]) in EXTENSIBLE
 
 
 def _sound(trace: Trace, rows: Rows) -> Bools:

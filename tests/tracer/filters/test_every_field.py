@@ -49,7 +49,7 @@ def test_a_field_is_read_as_it_is_decoded(every: Trace, decoded: list[Exchange],
 
 def test_the_golden_messages_have_nearly_every_field(every: Trace) -> None:
     without = [name for name, field in CATALOG.items() if not gathered(every, field)]
-    assert without == ["fuse.mount", "proc.comm"]
+    assert without == ["fuse.queue_wait", "fuse.service", "fuse.mount", "proc.comm"]
 
 
 @pytest.mark.parametrize("field", CATALOG.values(), ids=lambda field: field.name)
@@ -86,6 +86,14 @@ def test_damaged_messages_are_read_as_they_are_decoded(found: list[tuple[tuple, 
         for field in CATALOG.values():
             if field.op is None or field.op in ops:
                 assert gathered(trace, field) == expected(trace, field, exchanges), field.name
+
+
+def test_an_extension_area_that_no_opcode_declares_is_malformed(tmp_path: Path) -> None:
+    sample = SAMPLES["getxattr.request"]
+    announcing = sample.data[:36] + b"\x40\0" + sample.data[38:]  # total_extlen: 512 bytes of a message of 68
+    trace = damaged_messages(tmp_path, [(sample, announcing, len(announcing))])
+    assert trace.message(0).is_malformed
+    assert compile_filter("fuse.malformed").numbers(trace).tolist() == [0]
 
 
 def test_every_golden_message_is_in_the_trace(every: Trace) -> None:
