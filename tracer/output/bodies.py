@@ -8,7 +8,7 @@ directory entries. For any other the caller gets None and takes the careful way 
 from __future__ import annotations
 
 from binascii import hexlify
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import repeat
@@ -29,10 +29,31 @@ from dissectors.text import escape, is_name
 from tracer.trace.columns import BIG_ENDIAN, Array, CodeSet, Kind, Rows, distinct
 from tracer.trace.trace import Trace
 
-Heads = Iterator[tuple[Any, ...]]
+Heads = Iterable[tuple[Any, ...]]
+Mapped = mmap | bytes
 Spans = tuple[list[int], list[int], list[int]]  # where bodies begin, where what was kept of them ends, bytes sent
 _ANSWERED = CodeSet(op.code for op in OPS.values() if op.answer is not Answer.NEVER)
 EXTENSION_WORD = 36 // 4  # of fuse_in_header: its lower half is total_extlen
+LONG_HEAD = 10  # integers from which a head is kept with its text: attributes, which are told again and again
+MAX_HEADS = 1 << 12  # of one shape that are kept: about 4 MB
+MAX_TEXTS = 1 << 14  # of any other values that are kept
+MAX_TEXT = 2048  # bytes of a text that is kept
+
+
+class Texts(dict[Any, bytes]):
+    """Values in their JSON form: the same few come again and again. At most `limit` are kept, and no long ones."""
+
+    def __init__(self, encode: Callable[[Any], bytes], limit: int = MAX_TEXTS) -> None:
+        super().__init__()
+        self._encode, self._limit = encode, limit
+
+    def __missing__(self, value: Any) -> bytes:
+        if len(self) >= self._limit:
+            self.clear()
+        found = self._encode(value)
+        if len(found) <= MAX_TEXT:
+            self[value] = found
+        return found
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,29 +63,47 @@ class _Shape:
     head: Block
     tail: Field | None
     template: bytes
+    counter: int  # place in the head of the integer that says how long the field after it is; -1 when none does
+    known: Texts  # whole heads and their JSON form
 
-    def read(self, mapped: mmap | bytes, heads: Heads, spans: Spans) -> list[bytes | None]:
-        """Return the bodies at `spans`; None for one that is not as declared."""
-        template = self.template
-        if self.tail is None:
-            return [template % head for head in heads]
-        return list(self._with_tail(mapped, heads, spans, self.tail))
+    def read(self, trace: Trace, starts: Rows, spans: Spans) -> list[bytes | None]:
+        """Return the bodies at `spans`, which begin at `starts`; None for one that is not as declared."""
+        size, template, tail = self.head.size, self.template, self.tail
+        if not size and tail is None:
+            return [template] * len(starts)
+        joined = gather(trace.file.content, starts, size) if size else b""
+        if tail is not None:
+            heads = self.head.unpack_joined(joined) if size else repeat((), len(starts))
+            found = self._names if tail.kind is FieldKind.NAME or is_name(tail) else self._payloads
+            return found(trace.file.mapped, heads, spans, tail)
+        if len(self.head.names) < LONG_HEAD:
+            return [template % head for head in self.head.unpack_joined(joined)]
+        known = self.known
+        return [known[joined[at : at + size]] for at in range(0, len(joined), size)]
 
-    def _with_tail(self, mapped: mmap | bytes, heads: Heads, spans: Spans, tail: Field) -> Iterator[bytes | None]:
-        template, size, is_string = self.template, self.head.size, tail.kind is FieldKind.NAME
-        encode: Callable[[bytes], bytes] = _text if is_name(tail) else _payload
-        counter = self.head.names.index(tail.size_from) if tail.size_from else -1
+    def _names(self, mapped: Mapped, heads: Heads, spans: Spans, tail: Field) -> list[bytes | None]:
+        template, size, is_string, counter = self.template, self.head.size, tail.kind is FieldKind.NAME, self.counter
+        found: list[bytes | None] = []
+        add, texts = found.append, _TEXTS
         for head, start, end, sent in zip(heads, *spans, strict=True):
             raw = mapped[start + size : end]
             if is_string:
-                if raw.find(b"\0") != len(raw) - 1 or end - start != sent:
-                    yield None
-                    continue
-                raw = raw[:-1]
-            elif counter >= 0 and head[counter] != sent - size:
-                yield None
-                continue
-            yield template % (*head, encode(raw))
+                # The first NUL ends it, and the body; one that was cut is decoded with care.
+                is_whole = raw.find(b"\0") == len(raw) - 1 and end - start == sent
+                add(template % (*head, texts[raw[:-1]]) if is_whole else None)
+            else:
+                add(template % (*head, texts[raw]) if counter < 0 or head[counter] == sent - size else None)
+        return found
+
+    def _payloads(self, mapped: Mapped, heads: Heads, spans: Spans, _: Field) -> list[bytes | None]:
+        template, size, counter = self.template, self.head.size, self.counter
+        found: list[bytes | None] = []
+        add = found.append
+        for head, start, end, sent in zip(heads, *spans, strict=True):
+            begin = start + size
+            is_sound = counter < 0 or head[counter] == sent - size
+            add(template % (*head, end - begin, hexlify(mapped[begin:end])) if is_sound else None)
+        return found
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,13 +115,14 @@ class _Listing:
     name: Field
     template: bytes
 
-    def read(self, mapped: mmap | bytes, spans: Spans) -> list[bytes | None]:
+    def read(self, trace: Trace, _: Rows, spans: Spans) -> list[bytes | None]:
         """Return the listings at `spans`; of one that was cut the records that are whole."""
+        mapped = trace.file.mapped
         return [self._listing(mapped[start:end], sent) for start, end, sent in zip(*spans, strict=True)]
 
     def _listing(self, blob: bytes, sent: int) -> bytes | None:
         size, align, template, unpack = self.head.size, self.field.align, self.template, self.head.unpack
-        counter, kept = self.head.names.index(self.name.size_from), len(blob)
+        counter, kept, texts = self.head.names.index(self.name.size_from), len(blob), _TEXTS
         records: list[bytes] = []
         at = 0
         while at < sent:
@@ -97,7 +137,7 @@ class _Listing:
                 return None
             if end > kept:
                 break
-            records.append(template % (*head, _text(blob[at + size : end])))
+            records.append(template % (*head, texts[blob[at + size : end]]))
             at = following
         return b'{"%b":[%b]}' % (self.field.name.encode(), b",".join(records))
 
@@ -106,12 +146,13 @@ def _text(raw: bytes) -> bytes:
     return orjson.dumps(escape(raw, len(raw)))
 
 
-def _payload(raw: bytes) -> bytes:
-    return b'{"bytes":%d,"hex":"%b"}' % (len(raw), hexlify(raw))
+_TEXTS = Texts(_text)
 
 
 def _template(names: tuple[str, ...], tail: Field | None) -> bytes:
-    members = [f'"{name}":%d' for name in names] + ([f'"{tail.name}":%b'] if tail is not None else [])
+    members = [f'"{name}":%d' for name in names]
+    if tail is not None:
+        members.append(f'"{tail.name}":' + ("%b" if is_name(tail) else '{"bytes":%d,"hex":"%b"}'))
     return f"{{{','.join(members)}}}".encode()
 
 
@@ -141,15 +182,21 @@ def _shape(code: int, is_reply: bool, context: Context) -> _Shape | _Listing | N
     if tail is not None and (tail.kind not in (FieldKind.NAME, FieldKind.DATA) or tail.when is not None):
         return None
     head = Block(layout.head, layout.order)
-    return _Shape(head, tail, _template(head.names, tail))
+    template = _template(head.names, tail)
+    counter = head.names.index(tail.size_from) if tail is not None and tail.size_from else -1
+    return _Shape(head, tail, template, counter, Texts(lambda raw: template % head.unpack(raw, 0), MAX_HEADS))
 
 
 def read_bodies(trace: Trace, rows: Rows) -> list[bytes | None]:
-    """Return the JSON text of each request's and reply's body in `rows`; None where it has to be decoded with care."""
+    """Return the JSON text of each request's and reply's body in `rows`; None where it has to be decoded with care.
+
+    A negative row stands for no record, and has none.
+    """
     found: list[bytes | None] = [None] * len(rows)
     table = trace.records
+    is_there, rows = rows >= 0, np.maximum(rows, 0)
     is_reply, opcodes = table["kind"][rows] == Kind.REPLY, table["opcode"][rows]
-    is_plain = _is_sound(trace, rows, is_reply)
+    is_plain = is_there & _is_sound(trace, rows, is_reply)
     error = table["error"][rows]
     is_error = is_reply & (error < 0) & (error >= -MAX_ERRNO) & (table["wire_len"][rows] == REPLY_HEADER_SIZE)
     is_error &= (table["mate"][rows] >= 0) & _ANSWERED.holds(opcodes)
@@ -197,12 +244,5 @@ def _read(trace: Trace, shape: _Shape | _Listing, rows: Rows, chosen: Rows, foun
     if not fits.all():
         chosen, starts, kept, sent = chosen[fits], starts[fits], kept[fits], sent[fits]
     spans = starts.tolist(), (starts + kept).tolist(), sent.tolist()
-    if isinstance(shape, _Listing):
-        bodies = shape.read(trace.file.mapped, spans)
-    elif shape.head.size:
-        joined = gather(trace.file.content, starts, shape.head.size)
-        bodies = shape.read(trace.file.mapped, shape.head.unpack_joined(joined), spans)
-    else:
-        bodies = shape.read(trace.file.mapped, repeat((), len(starts)), spans)
-    for place, body in zip(chosen.tolist(), bodies, strict=True):
+    for place, body in zip(chosen.tolist(), shape.read(trace, starts, spans), strict=True):
         found[place] = body

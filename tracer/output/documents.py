@@ -6,48 +6,40 @@ care, one message after the other.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 import orjson
 
+from dissectors.columns import gather
 from dissectors.errnos import error_text
 from dissectors.jsonform import message_json, values_json
 from dissectors.message import Value
 from dissectors.opcodes import NOTIFY, OPS, notify_name, op_name
-from tracer.output.bodies import read_bodies
+from dissectors.text import escape
+from tracer.output.bodies import Texts, read_bodies
 from tracer.records import RecordFlag
+from tracer.store.prefix import FUSE_AT
 from tracer.trace.columns import Kind, Rows
+from tracer.trace.index import COMM
 from tracer.trace.pairing import State
 from tracer.trace.trace import Trace
 
 CHUNK = 4096  # exchanges of which everything is read together
-MAX_TEXTS = 1 << 16  # that are kept in their JSON form
 Document = dict[str, Any]
 Asked = dict[str, Value] | None
 
-_STATES = tuple(b'"%b"' % state.name.encode() for state in State)
 _FACTS = (
-    b'{"exchange":%d,"time_ns":%d,"channel":%d,"opcode":%b,"unique":%d,"nodeid":%d,"submount":%b,"path":%b,"pid":%b'
-    b',"comm":%b,"state":%b,"latency_ns":%b%b'
+    b'{"exchange":%d,"time_ns":%d,"channel":%b,"unique":%d,"nodeid":%d,"submount":%b,"path":%b,%b,"state":%b'
+    b',"latency_ns":%b%b'
 )
 _ANSWERED = _FACTS.replace(b":%b%b", b":%d%b") + b',"request":%b,"error":%b,"reply":%b}'
-_NOTIFICATIONS = 1 << 20  # added to a notification's code, to tell it from an opcode
-
-
-class _Texts(dict[Any, bytes]):
-    """Values in their JSON form: the same few come again and again."""
-
-    def __init__(self, encode: Callable[[Any], bytes]) -> None:
-        super().__init__()
-        self._encode = encode
-
-    def __missing__(self, value: Any) -> bytes:
-        if len(self) >= MAX_TEXTS:
-            self.clear()
-        found = self[value] = self._encode(value)
-        return found
+_STATES = tuple(b'"%b"' % state.name.encode() for state in State)
+_NOTIFICATION = 1 << 32  # added to a notification's code, to tell it from an opcode
+_CHANNEL_SHIFT = 40  # a channel's number stands above opcode and code
+# What a caller's text is kept under. Bytes, since a name that ends with NULs is not numpy's to shorten.
+_CALLER = np.dtype([("comm", "V16"), ("pid", "<u4"), ("is_known", "<u4")])
 
 
 def json_lines(trace: Trace, numbers: Rows) -> Iterator[list[bytes]]:
@@ -72,8 +64,8 @@ class _Printer:
 
     def __init__(self, trace: Trace) -> None:
         self._trace, self._paths = trace, trace.paths()
-        self._texts, self._names = _Texts(orjson.dumps), _Texts(_name_text)
-        self._errors, self._extras = _Texts(_error_text), _Texts(_extra_text)
+        self._texts, self._kinds, self._callers = Texts(orjson.dumps), Texts(_kind_text), Texts(_caller_text)
+        self._errors = Texts(_error_text)
 
     def lines(self, numbers: Rows) -> list[bytes]:
         """Return the lines of some exchanges: what is answered and as declared by one template, others by hand."""
@@ -81,58 +73,71 @@ class _Printer:
         first = self._trace.first_rows[numbers].astype(np.int64)
         kinds = table["kind"][first]
         mates = np.where(kinds == Kind.REQUEST, table["mate"][first], -1).astype(np.int64)
-        asked, answers = read_bodies(self._trace, first), self._answers(mates)
-        facts = self._facts(numbers, first, mates)
-        lines = [
-            _ANSWERED % line if line[-1] is not None and line[-3] is not None and line[11] >= 0 else b""
-            for line in zip(*facts, asked, self._error_texts(mates), answers, strict=True)
-        ]
-        for index, line in enumerate(lines):
-            if not line:
-                known = [column[index] for column in facts]
-                known[11] = b"%d" % known[11] if known[11] >= 0 else b"null"
-                row, mate = int(first[index]), int(mates[index])
-                lines[index] = _FACTS % tuple(known) + self._rest(row, mate, asked[index], answers[index])
+        asked, answers = read_bodies(self._trace, first), read_bodies(self._trace, mates)
+        latencies_ns, errors = self._trace.latencies_ns(numbers), self._error_texts(mates)
+        facts = (*self._facts(numbers, first), latencies_ns.tolist(), self._extras(first, mates))
+        by_hand = self._by_hand(latencies_ns, asked, answers)
+        bodies = [(asked[place], answers[place]) for place in by_hand]
+        for place in by_hand:
+            asked[place] = answers[place] = b""
+        lines = [_ANSWERED % line for line in zip(*facts, asked, errors, answers, strict=True)]
+        for place, (question, answer) in zip(by_hand, bodies, strict=True):
+            *known, latency_ns, extra = (column[place] for column in facts)
+            latency = b"%d" % latency_ns if latency_ns >= 0 else b"null"
+            rest = self._rest(int(first[place]), int(mates[place]), question, answer)
+            lines[place] = _FACTS % (*known, latency, extra) + rest
         return lines
 
-    def _facts(self, numbers: Rows, first: Rows, mates: Rows) -> tuple[list[Any], ...]:
-        """Return what the index knows of exchanges, a list for each place of the template but the bodies."""
-        trace, table, texts, names = self._trace, self._trace.records, self._texts, self._names
+    @staticmethod
+    def _by_hand(latencies_ns: Rows, asked: list[bytes | None], answers: list[bytes | None]) -> list[int]:
+        """Return the places of exchanges that the template of the answered does not fit, in order."""
+        found = set(np.flatnonzero(latencies_ns < 0).tolist())
+        for bodies in (asked, answers):
+            found.update([place for place, body in enumerate(bodies) if body is None])
+        return sorted(found)
+
+    def _facts(self, numbers: Rows, first: Rows) -> tuple[list[Any], ...]:
+        """Return what the index knows of exchanges, a list for each place of the template."""
+        trace, table, texts = self._trace, self._trace.records, self._texts
         roots = [*(b"%d" % root for _, root in trace.submounts), b"null"]  # the last: submount -1, unknown
-        channels, nodeids = table["channel"][first].tolist(), table["nodeid"][first].tolist()
-        codes = table["opcode"][first] + _NOTIFICATIONS * (table["kind"][first] == Kind.NOTIFICATION)
-        extras = zip(table["flags"][first].tolist(), _lost_bytes(trace, first, mates).tolist(), strict=True)
+        channels, nodeids = table["channel"][first], table["nodeid"][first].tolist()
+        kinds = table["opcode"][first] + _NOTIFICATION * (table["kind"][first] == Kind.NOTIFICATION)
+        kinds += channels.astype(np.int64) << _CHANNEL_SHIFT
+        paths = self._paths.texts(channels.tolist(), nodeids, first.tolist())
         return (
             numbers.tolist(),
             table["t_ns"][first].tolist(),
-            channels,
-            [names[code] for code in codes.tolist()],
+            list(map(self._kinds.__getitem__, kinds.tolist())),
             table["unique"][first].tolist(),
             nodeids,
-            [roots[submount] for submount in table["submount"][first].tolist()],
-            [texts[path] for path in self._paths.texts(channels, nodeids, first.tolist())],
-            self._pids(first),
-            [texts[comm] for comm in trace.comms(first)],
-            [_STATES[state] for state in trace.states(numbers).tolist()],
-            trace.latencies_ns(numbers).tolist(),
-            [self._extras[extra] if extra != (0, 0) else b"" for extra in extras],
+            list(map(roots.__getitem__, table["submount"][first].tolist())),
+            list(map(texts.__getitem__, paths)),
+            self._caller_texts(first),
+            list(map(_STATES.__getitem__, trace.states(numbers).tolist())),
         )
 
-    def _pids(self, first: Rows) -> list[bytes]:
-        """Return the callers; null where the capture cut the header before it, or there is no request."""
-        known = self._trace.has_pid(first).tolist()
-        pids = self._trace.records["pid"][first].tolist()
-        return [b"%d" % pid if is_known else b"null" for pid, is_known in zip(pids, known, strict=True)]
+    def _caller_texts(self, first: Rows) -> list[bytes]:
+        """Return the callers; the pid is null where the capture cut the header before it, or there is no request."""
+        trace = self._trace
+        callers = np.empty(len(first), dtype=_CALLER)
+        words = trace.records["at"][first] // 4 - FUSE_AT // 4 + COMM
+        callers["comm"] = np.frombuffer(gather(trace.file.content, words * 4, 16), dtype="V16")
+        known = callers["is_known"] = trace.has_pid(first)
+        callers["pid"] = trace.records["pid"][first] * known
+        joined, texts, size = callers.tobytes(), self._callers, _CALLER.itemsize
+        return [texts[joined[at : at + size]] for at in range(0, len(joined), size)]
 
-    def _answers(self, mates: Rows) -> list[bytes | None]:
-        """Return the body of the reply in each row; None where there is none, or one to be read with care."""
-        bodies = iter(read_bodies(self._trace, mates[mates >= 0]))
-        return [next(bodies) if mate >= 0 else None for mate in mates.tolist()]
+    def _extras(self, first: Rows, mates: Rows) -> list[bytes]:
+        """Return what is said of records with flags, and of exchanges of which not all was kept."""
+        flags, lost = self._trace.records["flags"][first], _lost_bytes(self._trace, first, mates)
+        found = [b""] * len(first)
+        for place in np.flatnonzero((flags != 0) | (lost != 0)).tolist():
+            found[place] = _extra_text(int(flags[place]), int(lost[place]))
+        return found
 
     def _error_texts(self, mates: Rows) -> list[bytes]:
         errors = np.where(mates >= 0, self._trace.records["error"][mates], 0)
-        texts = self._errors
-        return [texts[error] for error in errors.tolist()]
+        return list(map(self._errors.__getitem__, errors.tolist()))
 
     # ---- what is not answered, or not as declared ------------------------------------------------------------------
 
@@ -162,19 +167,26 @@ class _Printer:
         return b',"%b":' % part.encode() + orjson.dumps(values_json(op, values, reply=part == "reply")), values
 
 
-def _name_text(code: int) -> bytes:
-    if code >= _NOTIFICATIONS:
-        return orjson.dumps(notify_name(code - _NOTIFICATIONS))
-    return orjson.dumps(op_name(code) if code >= 0 else None)
+def _kind_text(kind: int) -> bytes:
+    """Return a channel and the name of an opcode or a notification."""
+    channel = (kind + (1 << 31)) >> _CHANNEL_SHIFT
+    code = kind - (channel << _CHANNEL_SHIFT)
+    is_notification = code >= _NOTIFICATION - (1 << 31)
+    name = notify_name(code - _NOTIFICATION) if is_notification else op_name(code) if code >= 0 else None
+    return b'%d,"opcode":%b' % (channel, orjson.dumps(name))
+
+
+def _caller_text(caller: bytes) -> bytes:
+    comm, pid, is_known = caller[:16], caller[16:20], any(caller[20:])
+    number = b"%d" % int.from_bytes(pid, "little") if is_known else b"null"
+    return b'"pid":%b,"comm":%b' % (number, orjson.dumps(escape(comm.rstrip(b"\0"))))
 
 
 def _error_text(error: int) -> bytes:
     return b'%d,"error_name":%b' % (error, orjson.dumps(error_text(error))) if error else b"0"
 
 
-def _extra_text(extra: tuple[int, int]) -> bytes:
-    """Return what is said of records with flags, and of exchanges of which not all was kept."""
-    flags, lost = extra
+def _extra_text(flags: int, lost: int) -> bytes:
     text = b',"record_flags":"%b"' % str(RecordFlag(flags).name).encode() if flags else b""
     return text + (b',"lost_bytes":%d' % lost if lost else b"")
 
