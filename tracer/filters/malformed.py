@@ -16,12 +16,11 @@ from dissectors.fields import Kind as FieldKind
 from dissectors.layout import Context, Layout, agreed_layout, is_undecided
 from dissectors.message import MessageKind
 from dissectors.opcodes import NOTIFY, OPS, Answer, Either, Notification, Op
-from tracer.filters.messages import Spans, sessions, spans
+from tracer.filters.messages import Spans, announced_extensions, sessions, spans
 from tracer.filters.sources import VALUE_COST, Bools, Found
 from tracer.trace.columns import BIG_ENDIAN, Array, Kind, Rows
 from tracer.trace.trace import Trace
 
-TOTAL_EXTLEN = 36  # of fuse_in_header, two bytes
 EXTENSIBLE = frozenset(op.code for op in OPS.values() if op.extensible)
 
 
@@ -52,15 +51,8 @@ def broken(trace: Trace, rows: Rows) -> Bools:
 
 def _reads_fast(trace: Trace, row: int) -> bool:
     """Tell whether the struct path vouches for a record; it does not look into an extension area."""
-    is_request = int(trace.records["kind"][row]) == Kind.REQUEST
-    return not (is_request and _may_be_extended(trace, row)) and trace.fast_values(row) is not None
-
-
-def _may_be_extended(trace: Trace, row: int) -> bool:
-    """Tell whether an extension area is declared for a request's opcode, or announced by its header all the same."""
-    start = int(trace.records["at"][row]) + TOTAL_EXTLEN
-    announced = bytes(trace.file.mapped[start : start + 2]) != b"\0\0"
-    return announced or int(trace.records["opcode"][row]) in EXTENSIBLE
+    opcode, kind = int(trace.records["opcode"][row]), int(trace.records["kind"][row])
+    return not (kind == Kind.REQUEST and opcode in EXTENSIBLE) and trace.fast_values(row) is not None
 
 
 def _sound(trace: Trace, rows: Rows) -> Bools:
@@ -110,6 +102,8 @@ def _sound_bodies(trace: Trace, rows: Rows, op: Op | Notification, kind: Message
         # A header of which not all was kept, or an extension area: not judged by lengths.
         header = REQUEST_HEADER_SIZE if kind is MessageKind.REQUEST else REPLY_HEADER_SIZE
         plain = at.wire == trace.records["wire_len"][rows[places]].astype(np.int64) - header
+        if kind is MessageKind.REQUEST:
+            plain &= announced_extensions(trace, rows[places]) == 0
         sound[places] = plain & (at.kept >= 0) & _fits(trace, at, op, kind, context, agreed_layout(fields, context))
     return sound
 

@@ -67,6 +67,13 @@ def sessions(trace: Trace, rows: Rows) -> Iterator[tuple[Rows, Context]]:
 
 def _extension_sizes(trace: Trace, rows: Rows) -> Rows:
     """Return how long the extension area of requests is, 0 where the header says more than there is (7.38)."""
+    sizes = announced_extensions(trace, rows)
+    sizes[sizes > trace.records["wire_len"][rows].astype(np.int64) - REQUEST_HEADER_SIZE] = 0
+    return sizes
+
+
+def announced_extensions(trace: Trace, rows: Rows) -> Rows:
+    """Return how long the headers of requests say that their extension areas are; 0 where no whole header was kept."""
     table, content = trace.records, trace.file.content
     at = table["at"][rows] + 36
     whole = table["kept"][rows] >= REQUEST_HEADER_SIZE
@@ -74,7 +81,7 @@ def _extension_sizes(trace: Trace, rows: Rows) -> Rows:
     low, high = content[at].astype(np.int64), content[at + 1].astype(np.int64)
     big = (table["bits"][rows] & BIG_ENDIAN) != 0
     sizes: Rows = 8 * np.where(big, low << 8 | high, high << 8 | low)
-    sizes[~whole | (sizes > table["wire_len"][rows].astype(np.int64) - REQUEST_HEADER_SIZE)] = 0
+    sizes[~whole] = 0
     return sizes
 
 
