@@ -18,8 +18,9 @@ from tracer.output.reading import Body, read_bodies
 from tracer.output.style import Painter, Style, clock, duration
 from tracer.records import RecordFlag
 from tracer.trace.columns import Array, Kind, Rows
+from tracer.trace.exchange import Exchange
 from tracer.trace.pairing import State
-from tracer.trace.trace import Exchange, Trace
+from tracer.trace.trace import Trace
 
 SYNCFS = OPS_BY_NAME["SYNCFS"].code
 MAX_PATH, MAX_SUMMARY = 200, 300
