@@ -17,7 +17,7 @@ from tests.tracer.dialogue import GETATTR, LOOKUP, READ, RESENT, SYNCFS, WRITE, 
 from tracer.bridges.strace import StraceLog
 from tracer.cli.main import main
 from tracer.output.style import Painter, Style, byte_count, clock, counted, duration
-from tracer.records import ChannelInfo, RecordFlag
+from tracer.records import ChannelInfo, Direction, RecordFlag
 from tracer.store.writer import TraceWriter
 from tracer.trace.trace import Trace
 
@@ -154,8 +154,13 @@ def test_the_tree_of_a_real_trace_covers_every_byte(real: Path, capsysbinary: py
 
 @pytest.mark.parametrize("name", sorted(name for name, field in CATALOG.items() if field.op is None))
 def test_every_field_that_all_exchanges_have_can_be_a_column(
-    name: str, path: Path, capsysbinary: pytest.CaptureFixture[bytes]
+    name: str, tmp_path: Path, capsysbinary: pytest.CaptureFixture[bytes]
 ) -> None:
+    talk = every_kind()
+    read = talk.ask(GETATTR, 3, bytes(16))
+    talk.add(Direction.TO_SERVER, talk.pack("IIQ", 16, GETATTR, read), flags=RecordFlag.DELIVERED)
+    talk.answer(read, bytes(104))
+    path = talk.write_to(tmp_path / "t.pcapng")
     shown = show(path, capsysbinary, "-T", "fields", "-e", name)
     assert len(shown.splitlines()) == Trace.open(path).exchange_count
     assert shown.strip()
