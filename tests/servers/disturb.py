@@ -11,10 +11,12 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import select
 import signal
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -33,7 +35,8 @@ signal.siginterrupt(signal.SIGUSR1, True)
 libc = ctypes.CDLL(None, use_errno=True)
 buffer = ctypes.create_string_buffer(4096)
 fd = os.open(sys.argv[1], os.O_RDONLY)
-print("reads", flush=True)
+print("open", flush=True)
+sys.stdin.readline()
 got = libc.read(fd, buffer, 4096)
 print(buffer.raw[:got].decode().strip() if got >= 0 else errno.errorcode[ctypes.get_errno()], flush=True)
 """
@@ -41,13 +44,19 @@ print(buffer.raw[:got].decode().strip() if got >= 0 else errno.errorcode[ctypes.
 
 @dataclass
 class WaitingReader:
-    """A process with one read(2) of a file under way; `pid` is what the READ's header says."""
+    """A process with a file open and, once begun, one read(2) of it under way; `pid` is what READ's header says."""
 
     process: subprocess.Popen[str]
 
     @property
     def pid(self) -> int:
         return self.process.pid
+
+    def begin(self) -> None:
+        """Let it read; needed only when it was started to wait for this."""
+        assert self.process.stdin is not None
+        self.process.stdin.write("\n")
+        self.process.stdin.flush()
 
     def interrupt(self) -> None:
         """Send a signal that it handles: the kernel sends INTERRUPT and goes on waiting for the answer."""
@@ -62,27 +71,37 @@ class WaitingReader:
         said, _ = self.process.communicate(timeout=timeout_s)
         return said.strip()
 
+    def wait_killed(self, timeout_s: float = OUTCOME_TIMEOUT_S) -> None:
+        """Wait until SIGKILL has ended it; subprocess.TimeoutExpired while the kernel holds it."""
+        assert self.process.wait(timeout_s) == -signal.SIGKILL
+
 
 @contextlib.contextmanager
-def waiting_reader(path: Path) -> Iterator[WaitingReader]:
+def waiting_reader(path: Path, at_once: bool = True) -> Iterator[WaitingReader]:
     """Start a process that reads a file, and yield once it has opened it; killed at the end if it still waits.
 
-    Who then wants to be sure that READ has reached the server asks the server (Memory.await_held).
+    It reads at once, or not before `begin`. Who then wants to be sure that READ has reached the server asks it
+    (Memory.await_held).
     """
     process = subprocess.Popen(
         [sys.executable, "-c", READER, str(path)],
-        stdin=subprocess.DEVNULL,
+        stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
         start_new_session=True,
     )
     assert process.stdout is not None
     try:
-        assert process.stdout.readline() == "reads\n", "the reader could not open its file"
-        yield WaitingReader(process)
+        assert process.stdout.readline() == "open\n", "the reader could not open its file"
+        reader = WaitingReader(process)
+        if at_once:
+            reader.begin()
+        yield reader
     finally:
         process.kill()
-        process.stdout.close()
+        for stream in (process.stdin, process.stdout):
+            if stream is not None:
+                stream.close()
         with contextlib.suppress(subprocess.TimeoutExpired):
             process.wait(5)
 
@@ -102,9 +121,30 @@ class Connection:
         """Return how many requests are queued or being served."""
         return int((self.directory / "waiting").read_text())
 
+    def wait_waiting(self, count: int, timeout_s: float = 10) -> int:
+        """Wait until so many requests are queued or being served; return how many; TimeoutError when they are not."""
+        deadline = time.monotonic() + timeout_s
+        while (waiting := self.waiting()) < count:
+            if time.monotonic() > deadline:
+                raise TimeoutError(f"{waiting} of {count} requests wait after {timeout_s} s")
+            select.select([], [], [], 0.01)  # fusectl tells nobody of a change
+        return waiting
+
     def abort(self) -> None:
         """End the connection: who waits gets ECONNABORTED, the server's read ENODEV."""
         (self.directory / "abort").write_text("1")
+
+
+@contextlib.contextmanager
+def stopped(pid: int) -> Iterator[None]:
+    """Stop a server that takes requests in threads of one process: what is sent meanwhile stays in the queue."""
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        while "\nState:\tT" not in Path(f"/proc/{pid}/status").read_text():
+            select.select([], [], [], 0.001)  # a stop of somebody else's child tells nobody
+        yield
+    finally:
+        os.kill(pid, signal.SIGCONT)
 
 
 @contextlib.contextmanager
@@ -125,6 +165,17 @@ def connection_number(st_dev: str) -> int:
     """
     major, minor = map(int, st_dev.split(":"))
     return major << MINOR_BITS | minor
+
+
+def wait_no_connection(mount: mounts.Mount, timeout_s: float = 10) -> bool:
+    """Wait until nothing is mounted on a device any more, in whatever namespace; False when something still is."""
+    deadline = time.monotonic() + timeout_s
+    with fusectl() as root:
+        while (root / str(connection_number(mount.st_dev))).exists():
+            if time.monotonic() > deadline:
+                return False
+            select.select([], [], [], 0.02)  # fusectl tells nobody of a change
+    return True
 
 
 @contextlib.contextmanager

@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from examples.demo import mounts, possible
+from tests.servers import disturb
 from tests.servers.base import START_TIMEOUT_S, Running, Server
 from tests.servers.memory import Memory
 
@@ -35,8 +36,7 @@ class RunningInside(Running):
     def unmount(self, timeout_s: float = 10) -> bool:
         """Unmount inside; False when the server had to be killed, which takes the mount away with its namespace."""
         inside = self.mount.mount_point
-        enter = ["nsenter", "--mount", "--target", str(self.server_pid), "umount", "-i", inside]
-        if mounts.run_child(enter, timeout_s).status == 0:
+        if mounts.run_child(_inside(self.server_pid, "umount", "-i", inside), timeout_s).status == 0:
             return True
         self.process.kill()
         return False
@@ -82,6 +82,7 @@ class Namespaced(Server):
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
             )
+        pid, mount = 0, None
         try:
             pid, mount = _wait_mounted_inside(process, self.mount_point, timeout_s)
             outside = Path(f"/proc/{pid}/root") / mount.mount_point.lstrip("/")
@@ -89,16 +90,20 @@ class Namespaced(Server):
         except mounts.MountError as failure:
             raise mounts.MountError(f"{failure}; it said: {log.read_text(errors='backslashreplace')}") from None
         finally:
-            if process.poll() is None:
-                with contextlib.suppress(subprocess.TimeoutExpired):
-                    process.wait(0.5)
-                process.kill()  # --kill-child ends the server with it
-            mounts.stop(process)
+            if mount is not None:
+                mounts.run_child(_inside(pid, "umount", "-i", mount.mount_point), 5)
+            mounts.stop(process, timeout_s=1)  # which ends its group: --kill-child ends the server with unshare
+            if mount is not None and not disturb.wait_no_connection(mount):
+                raise mounts.MountError(f"{mount} outlived its namespace")
 
 
 def _why_no_namespaces() -> str | None:
     ended = mounts.run_child([*UNSHARE, "--", "true"], 10)
     return None if ended.status == 0 else f"no namespaces can be made here: {ended.output.decode().strip()}"
+
+
+def _inside(pid: int, *words: str) -> list[str]:
+    return ["nsenter", "--mount", "--target", str(pid), *words]
 
 
 def _descendants(pid: int) -> Iterator[int]:

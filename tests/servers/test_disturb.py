@@ -65,6 +65,33 @@ def test_many_held_reads_are_told_apart(memory: Memory) -> None:
             assert first.outcome() == "released"
 
 
+def test_a_killed_reader_is_gone_when_the_server_answers_its_interrupt(memory: Memory) -> None:
+    with memory.started() as running, disturb.waiting_reader(running.mount_point / "stubborn") as reader:
+        memory.await_held(1)
+        reader.kill()
+        assert memory.await_interrupts(1) == 1
+        with pytest.raises(subprocess.TimeoutExpired):
+            reader.wait_killed(timeout_s=0.2)
+        memory.release()
+        reader.wait_killed()
+
+
+def test_a_request_that_was_never_sent_is_taken_back_when_its_caller_is_killed(make_server: MakeServer) -> None:
+    memory = make_server(Memory)
+    with (
+        memory.started() as running,
+        disturb.connection(running.mount) as connection,
+        disturb.waiting_reader(running.mount_point / "held", at_once=False) as reader,
+    ):
+        with disturb.stopped(running.pid):
+            reader.begin()
+            connection.wait_waiting(1)
+            reader.kill()
+            reader.wait_killed()
+        assert memory.await_held(0) == 0
+        assert memory.await_interrupts(0) == 0
+
+
 # Ends that are not polite.
 
 
@@ -140,9 +167,7 @@ def test_a_killed_namespace_takes_its_mount_away(make_server: MakeServer) -> Non
     server = make_server(Namespaced)
     with server.started() as running:
         running.process.kill()
-        running.wait()
-    with pytest.raises(FileNotFoundError), disturb.connection(running.mount):
-        pass
+        assert disturb.wait_no_connection(running.mount)
 
 
 @pytest.mark.parametrize("kind", [Memory, RingMemory, Splicing], ids=lambda kind: kind.name)
