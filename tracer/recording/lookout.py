@@ -7,7 +7,6 @@ paths that were learnt before are not: a path is known as far as the present tra
 
 from __future__ import annotations
 
-import gc
 import os
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
@@ -83,8 +82,7 @@ class Lookout:
         carried = [trace.record(row) for row in rows]
         self._begin(begin_ns, carried, [self._piece_of(row) for row in rows])
         self._told = told
-        del trace
-        gc.collect()  # the trace before refers to itself, and its memory is large
+        vars(trace).clear()  # it refers to itself: its memory, which is large, would wait for the garbage collector
 
     def matches(self, now_ns: int) -> Rows:
         """Return the exchanges that pass the filter now and were not returned before.

@@ -15,9 +15,7 @@ from tracer.records import ChannelInfo, Gap, RawRecord
 from tracer.store.pcapng import statistics
 from tracer.store.writer import TraceWriter
 
-_CLOSING_BYTES = len(
-    statistics(0, 0, b"end of capture", received=0, dropped=0)
-)  # of each channel, when a file is closed
+_CLOSING_BYTES = len(statistics(0, 0, b"end of capture", received=0, dropped=0))  # a channel
 
 
 class RotatingWriter:
