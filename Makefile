@@ -11,6 +11,7 @@ JOBS ?= 2
 ARGS ?=
 BIN := .venv/bin
 PACKAGES := dissectors tracer replays
+OBJECT := tracer/bridges/ebpf/fusewire.bpf.o
 # a wheel named in a lock file is installed only when its hash is the one written there
 PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 # the plugin keeps tests that share the kernel on one worker, and names every skip that nobody allowed
@@ -21,7 +22,7 @@ help: ## This list
 	@sed -nE 's/^([a-z-]+):.*## (.*)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 18
 
 .PHONY: demo
-demo: .venv/.run-installed ## Record a real FUSE server at work, then show its timeline and its SYNCFS report
+demo: .venv/.run-installed $(OBJECT) ## Record a real FUSE server at work, then show its timeline and its SYNCFS report
 	@$(BIN)/python -m scripts.demo
 
 .PHONY: test
@@ -72,13 +73,18 @@ system-test:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "fusewire needs Python 3.11 or newer: make PYTHON=python3.11")'
 	@$(PYTHON) -m venv .venv
 
+# Installing builds the eBPF programs; this does when their sources change, or clang was not there then.
+$(OBJECT): hatch_build.py $(wildcard tracer/bridges/ebpf/bpf/*) | .venv/.run-installed
+	@$(BIN)/python hatch_build.py
+
 .venv/.run-installed: requirements.lock pyproject.toml .venv/bin/python
 	@echo "Installing Python packages from requirements.lock" >&2
 	@$(PIP_INSTALL) --require-hashes -r requirements.lock
 	@$(PIP_INSTALL) --no-deps --no-build-isolation --editable .
 	@touch $@
 
-.venv/.dev-installed: requirements-dev.lock .venv/.run-installed
+# without clang there is no object, which is no reason to install everything again: hence the bar
+.venv/.dev-installed: requirements-dev.lock .venv/.run-installed | $(OBJECT)
 	@echo "Installing Python packages from requirements-dev.lock" >&2
 	@$(PIP_INSTALL) --require-hashes -r requirements-dev.lock
 	@touch $@

@@ -1,0 +1,326 @@
+"""Loads the eBPF programs, attaches them, and talks to them while they run.
+
+Nothing is pinned: programs, maps and attachments belong to descriptors of this process and end with it.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+from collections.abc import Callable, Container, Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final, NamedTuple
+
+import numpy as np
+
+from tracer.bridges.ebpf import directmap, failures, libbpf
+from tracer.bridges.ebpf.event import (
+    CONFIG,
+    CONNECTION,
+    CONNECTIONS_MAX,
+    COUNTERS,
+    UNIQUE_QUERY,
+    Choice,
+    ConnectionFlag,
+)
+from tracer.bridges.ebpf.failures import Cause, Facts, LoadFailure
+
+OBJECT: Final = Path(__file__).with_name("fusewire.bpf.o")
+RING_BYTES: Final = 64 << 20
+_ALL_OPCODES = (1 << 64) - 1
+_PROGRAMS_WITH_STAGES = 4  # FW_PROGRAMS of maps.h
+_ITERATOR_READ_BYTES = CONNECTION.itemsize * 2048
+_KIND_FUNCTION = 12  # BTF_KIND_FUNC
+
+# Sets of programs, by what they are attached to; the first that can be loaded is used.
+TRACEPOINTS: Final = "tracepoints"
+FUNCTIONS: Final = "functions"
+_REQUESTS: Final = {
+    TRACEPOINTS: ("on_send", "on_end"),
+    FUNCTIONS: ("on_dev_read", "on_request_end"),
+}
+_QUESTIONS = ("list_connections", "calibrate", "read_unique")
+_SYSCALLS = ("on_sys_exit",)
+# kernel function -> the program for it; only where a guest has virtiofs
+_VIRTIO_SEND = ("virtio_fs_enqueue_req", "on_virtio_send")
+_VIRTIO_FORGETS = (("send_forget_request", "on_virtio_forget"), ("fuse_queue_forget", "on_queue_forget"))
+_COPIES_INTO_RING = "bpf_probe_read_kernel_dynptr"  # since 6.17
+_FUNCTIONS_OF_INTEREST = (_COPIES_INTO_RING, _VIRTIO_SEND[0], *(name for name, _ in _VIRTIO_FORGETS))
+_MODULES = (b"fuse", b"virtiofs")
+
+
+@dataclass(frozen=True, slots=True)
+class Config:
+    """What is to be recorded; can be changed while the programs run."""
+
+    snap: int = 0  # FUSE bytes to keep of each message; 0: all
+    want_payload: bool = True  # what lies in pages: data of READ, WRITE and so on
+    want_deliver: bool = False  # when each request was read by the server; needs the system call program
+    opcodes: frozenset[int] | None = None  # None: all
+    connections: tuple[int, ...] = ()
+    choice: Choice = Choice.ALL  # what `connections` means
+    pid: int = 0  # in.h.pid of the requests, which is the calling thread's number; 0: all
+    wakeup_bytes: int = 0  # wake an epoll reader when so much is pending; 0: never
+
+    def pack(self, direct_map: int | None) -> np.ndarray:
+        """Return it as the programs read it."""
+        if len(self.connections) > CONNECTIONS_MAX:
+            raise ValueError(f"at most {CONNECTIONS_MAX} connections can be chosen, not {len(self.connections)}")
+        packed = np.zeros(1, CONFIG)
+        packed["direct_map"] = direct_map or 0
+        packed["opcodes"] = _bits(self.opcodes)
+        packed["other_opcodes"] = self.opcodes is None or any(opcode >= 64 for opcode in self.opcodes)
+        packed["snap"] = self.snap
+        packed["pid"] = self.pid
+        packed["wakeup_bytes"] = self.wakeup_bytes
+        packed["connection_count"] = len(self.connections)
+        packed["connections"][0, : len(self.connections)] = self.connections
+        packed["connection_choice"] = self.choice
+        packed["want_payload"] = self.want_payload
+        packed["want_deliver"] = self.want_deliver
+        return packed
+
+
+def _bits(opcodes: frozenset[int] | None) -> np.uint64:
+    if opcodes is None:
+        return np.uint64(_ALL_OPCODES)
+    return np.uint64(sum(1 << opcode for opcode in opcodes if opcode < 64))
+
+
+class Connection(NamedTuple):
+    """An open /dev/fuse, or with ON_MOUNT a file of this process on a FUSE mount, and its connection."""
+
+    tgid: int
+    fd: int
+    connection: int  # 0: a device that no mount uses yet
+    minor: int  # agreed in INIT; 0: not yet
+    max_write: int
+    max_pages: int
+    s_dev: int  # of the first mount, or of the file's; major << 20 | minor; 0: not known
+    flags: ConnectionFlag
+
+
+class Programs:
+    """The programs at work. Made by `load`; `close`, or the end of the process, takes all of them away."""
+
+    def __init__(self, library: Any, handle: int, mode: str, ring_bytes: int) -> None:
+        self._library = library
+        self._object = handle
+        self._links: list[int] = []
+        self.mode = mode
+        self.ring_bytes = ring_bytes
+        self.ring_fd = self._map("events")
+        self.direct_map: int | None = None
+        self.notes: tuple[str, ...] = ()
+        self._counters = np.zeros(library.libbpf_num_possible_cpus(), COUNTERS)
+
+    @classmethod
+    def load(cls, config: Config, ring_bytes: int = RING_BYTES, *, with_syscalls: bool = True) -> Programs:
+        """Load and attach what this kernel takes; `ring_bytes` is a power of two. Raises LoadFailure."""
+        library = _library()
+        functions = kernel_functions(library, _FUNCTIONS_OF_INTEREST)
+        try:
+            wanted = _choose(TRACEPOINTS, functions, with_syscalls=with_syscalls)
+            programs = _open(library, TRACEPOINTS, wanted, ring_bytes, functions)
+        except LoadFailure as failure:
+            if failure.cause is not Cause.NO_HOOKS:
+                raise
+            wanted = _choose(FUNCTIONS, functions, with_syscalls=with_syscalls)
+            programs = _open(library, FUNCTIONS, wanted, ring_bytes, functions)
+        try:
+            programs._start(config)
+        except BaseException:
+            programs.close()
+            raise
+        return programs
+
+    def __enter__(self) -> Programs:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Detach and unload everything; what is in the ring can no longer be read."""
+        while self._links:
+            self._library.bpf_link__destroy(self._links.pop())
+        if self._object:
+            self._library.bpf_object__close(self._object)
+            self._object = 0
+
+    def configure(self, config: Config) -> None:
+        """Change what is recorded, at once for all CPUs."""
+        self._update(".bss", config.pack(self.direct_map))
+
+    def counters(self) -> np.ndarray:
+        """Return COUNTERS, one for each possible CPU, as they are now."""
+        key = ctypes.c_uint32(0)
+        pointer = self._counters.ctypes.data
+        if self._library.bpf_map_lookup_elem(self._map("counters"), ctypes.byref(key), pointer):
+            raise libbpf.failure()
+        return self._counters.copy()
+
+    def recursion_misses(self) -> int:
+        """Return how often a program was not run because it ran on that CPU already: events nothing else counts."""
+        return sum(self._info(name).recursion_misses for name in self.attached())
+
+    def costs(self) -> dict[str, tuple[int, int]]:
+        """Return program -> (runs, ns in all), which the kernel counts only while kernel.bpf_stats_enabled is 1."""
+        return {name: (info.run_cnt, info.run_time_ns) for name in self.attached() for info in [self._info(name)]}
+
+    def attached(self) -> tuple[str, ...]:
+        """Return the names of the programs that are loaded to see messages."""
+        return tuple(name for name, fd in self._loaded() if fd >= 0 and name not in _QUESTIONS)
+
+    def connections(self) -> list[Connection]:
+        """Return every open /dev/fuse of the host, and files of this process opened with O_PATH on a FUSE mount."""
+        link = self._attach("list_connections")
+        try:
+            fd = self._library.bpf_iter_create(self._library.bpf_link__fd(link))
+            if fd < 0:
+                raise libbpf.failure()
+            try:
+                lines = np.frombuffer(b"".join(_read_all(fd)), CONNECTION)
+            finally:
+                os.close(fd)
+        finally:
+            self._library.bpf_link__destroy(link)
+        return [Connection._make(line)._replace(flags=ConnectionFlag(line[-1])) for line in lines.tolist()]
+
+    def unique_of(self, req: int, opcode: int, nodeid: int) -> int | None:
+        """Return the unique of a request that is still open, by the address its SEND carried; None if it is not."""
+        query = np.zeros(1, UNIQUE_QUERY)
+        query["req"], query["opcode"], query["nodeid"] = req, opcode, nodeid
+        self._run("read_unique", query)
+        return int(query["unique"][0]) if query["found"][0] else None
+
+    def _start(self, config: Config) -> None:
+        self.direct_map = directmap.find(lambda query: self._run("calibrate", query))
+        if self.direct_map is None and config.want_payload:
+            self.notes += ("payloads that lie in pages cannot be read on this machine: headers and arguments only",)
+        self.configure(config)
+        for name in self.attached():
+            self._links.append(self._attach(name))
+
+    def _loaded(self) -> Iterator[tuple[str, int]]:
+        for program in _each(self._library.bpf_object__next_program, self._object):
+            yield self._library.bpf_program__name(program).decode(), self._library.bpf_program__fd(program)
+
+    def _attach(self, name: str) -> int:
+        libbpf.forget_messages()
+        link = self._library.bpf_program__attach(self._program(name))
+        if not link:
+            raise failures.explain(ctypes.get_errno(), libbpf.messages(), Facts.gather())
+        return int(link)
+
+    def _program(self, name: str) -> int:
+        return int(self._library.bpf_object__find_program_by_name(self._object, name.encode()))
+
+    def _map(self, name: str) -> int:
+        return int(self._library.bpf_map__fd(_map_named(self._library, self._object, name)))
+
+    def _update(self, name: str, value: np.ndarray) -> None:
+        key = ctypes.c_uint32(0)
+        if self._library.bpf_map_update_elem(self._map(name), ctypes.byref(key), value.ctypes.data, libbpf.BPF_ANY):
+            raise libbpf.failure()
+
+    def _run(self, name: str, argument: np.ndarray) -> None:
+        """Call one of the programs that answer questions; it changes `argument`."""
+        options = libbpf.TestRunOptions(sz=ctypes.sizeof(libbpf.TestRunOptions))
+        options.ctx_in, options.ctx_size_in = argument.ctypes.data, argument.nbytes
+        fd = self._library.bpf_program__fd(self._program(name))
+        if self._library.bpf_prog_test_run_opts(fd, ctypes.byref(options)):
+            raise libbpf.failure()
+
+    def _info(self, name: str) -> libbpf.ProgramInfo:
+        info = libbpf.ProgramInfo()
+        length = ctypes.c_uint32(ctypes.sizeof(info))
+        fd = self._library.bpf_program__fd(self._program(name))
+        if self._library.bpf_obj_get_info_by_fd(fd, ctypes.byref(info), ctypes.byref(length)):
+            raise libbpf.failure()
+        return info
+
+
+def _library() -> Any:
+    try:
+        return libbpf.load()
+    except OSError as error:
+        raise LoadFailure(Cause.NO_LIBBPF) from error
+
+
+def kernel_functions(library: Any, names: Iterable[str]) -> frozenset[str]:
+    """Return those of `names` that are functions of this kernel or of its modules fuse and virtiofs."""
+    base = library.btf__load_vmlinux_btf()
+    if not base:
+        return frozenset()
+    modules = [library.btf__load_module_btf(name, base) for name in _MODULES]
+    types = [base, *(module for module in modules if module)]
+    found = frozenset(
+        name
+        for name in names
+        if any(library.btf__find_by_name_kind(one, name.encode(), _KIND_FUNCTION) > 0 for one in types)
+    )
+    for one in reversed(types):
+        library.btf__free(one)
+    return found
+
+
+def _choose(mode: str, functions: frozenset[str], *, with_syscalls: bool) -> tuple[str, ...]:
+    """Return the programs to load for a mode in a kernel with these functions."""
+    chosen = [*_REQUESTS[mode], *_QUESTIONS]
+    if with_syscalls:
+        chosen += _SYSCALLS
+    if mode == FUNCTIONS and _VIRTIO_SEND[0] in functions:
+        chosen.append(_VIRTIO_SEND[1])
+    return tuple(chosen)
+
+
+def _open(library: Any, mode: str, wanted: Container[str], ring_bytes: int, functions: frozenset[str]) -> Programs:
+    """Load the programs that are wanted; they are not attached yet."""
+    if not OBJECT.exists():
+        raise LoadFailure(Cause.NO_OBJECT)
+    libbpf.forget_messages()
+    handle = library.bpf_object__open_file(os.fsencode(OBJECT), None)
+    if not handle:
+        raise failures.explain(ctypes.get_errno(), libbpf.messages(), Facts.gather())
+    for program in _each(library.bpf_object__next_program, handle):
+        library.bpf_program__set_autoload(program, library.bpf_program__name(program).decode() in wanted)
+    _size_maps(library, handle, ring_bytes, copies_into_ring=_COPIES_INTO_RING in functions)
+    if library.bpf_object__load(handle):
+        number = ctypes.get_errno()
+        library.bpf_object__close(handle)
+        raise failures.explain(number, libbpf.messages(), Facts.gather())
+    return Programs(library, handle, mode, ring_bytes)
+
+
+def _size_maps(library: Any, handle: int, ring_bytes: int, *, copies_into_ring: bool) -> None:
+    """Set what must be known before loading: how large the maps are, and how long messages get into the ring."""
+    library.bpf_map__set_max_entries(_map_named(library, handle, "events"), ring_bytes)
+    if copies_into_ring:
+        size = ctypes.c_size_t()
+        value = library.bpf_map__initial_value(_map_named(library, handle, ".rodata"), ctypes.byref(size))
+        ctypes.memset(value, 1, 1)
+    else:
+        places = library.libbpf_num_possible_cpus() * _PROGRAMS_WITH_STAGES
+        library.bpf_map__set_max_entries(_map_named(library, handle, "larges"), places)
+
+
+def _map_named(library: Any, handle: int, name: str) -> int:
+    """Return a map by its name; those of variables carry the object's name before theirs."""
+    for one in _each(library.bpf_object__next_map, handle):
+        if library.bpf_map__name(one).decode().endswith(name):
+            return one
+    raise KeyError(name)
+
+
+def _each(following: Callable[[int, int | None], int | None], handle: int) -> Iterator[int]:
+    one = following(handle, None)
+    while one:
+        yield one
+        one = following(handle, one)
+
+
+def _read_all(fd: int) -> Iterator[bytes]:
+    while chunk := os.read(fd, _ITERATOR_READ_BYTES):
+        yield chunk
