@@ -53,10 +53,10 @@ def _newest(suite: str, package: str, members: Sequence[str]) -> Path:
     if _age_s(updated) > LISTS_AGE_S:
         _run(["apt-get", *apt, "update", "-qq", "--error-on=any"], UPDATE_TIMEOUT_S)
         updated.touch()
-    name, stem = _offered(apt, package)
+    names, stem = _offered(apt, package)
     place = cache() / suite / stem
     if not place.is_dir():
-        _fetch(apt, name, place, members)
+        _fetch(apt, names, place, members)
     link.unlink(missing_ok=True)
     link.symlink_to(place.name)
     return place
@@ -67,14 +67,18 @@ def _age_s(path: Path) -> float:
     return time.time() - path.lstat().st_mtime if path.is_symlink() or path.exists() else float("inf")
 
 
-def _offered(apt: list[str], package: str) -> tuple[str, str]:
-    """Return the name of the package that really has the files, and its file's name without .deb."""
-    depends = re.search(r"Depends: (linux-image-\d\S*)", _run(["apt-cache", *apt, "depends", package], 60))
-    name = depends[1] if depends else package
-    line = re.search(r"^'\S+' (\S+)\.deb ", _run(["apt-get", *apt, "download", "--print-uris", name], 60), re.MULTILINE)
-    if line is None:
-        raise Unavailable(f"Debian's mirror has no package {name}")
-    return name, line[1]
+def _offered(apt: list[str], package: str) -> tuple[list[str], str]:
+    """Return the names of the packages that really have the files, and the first one's file name without .deb."""
+    names = [package]
+    if series := re.search(r"Depends: (linux-image-\d\S*)", _run(["apt-cache", *apt, "depends", package], 60)):
+        depends = _run(["apt-cache", *apt, "depends", series[1]], 60)
+        # from Linux 7 on the files are in packages beside that one
+        names = [series[1], *re.findall(r"Depends: (linux-(?:base|binary|modules)-\d\S*)", depends)]
+    uris = _run(["apt-get", *apt, "download", "--print-uris", *names], 60)
+    stems = [stem for stem in re.findall(r"^'\S+' (\S+)\.deb ", uris, re.MULTILINE) if stem.startswith(f"{names[0]}_")]
+    if not stems:
+        raise Unavailable(f"Debian's mirror has no package {names[0]}")
+    return names, stems[0]
 
 
 def _fetched_before(suite: str, package: str) -> Path | None:
@@ -82,16 +86,16 @@ def _fetched_before(suite: str, package: str) -> Path | None:
     return link.resolve() if link.is_dir() else None
 
 
-def _fetch(apt: list[str], name: str, place: Path, members: Sequence[str]) -> None:
+def _fetch(apt: list[str], names: list[str], place: Path, members: Sequence[str]) -> None:
     """Download and unpack beside the place and rename: what is there is whole."""
     with tempfile.TemporaryDirectory(dir=place.parent) as directory:
-        _run(["apt-get", *apt, "download", "-qq", name], DOWNLOAD_TIMEOUT_S, Path(directory))
-        package = next(Path(directory).glob("*.deb"))
+        _run(["apt-get", *apt, "download", "-qq", *names], DOWNLOAD_TIMEOUT_S, Path(directory))
         files = Path(directory) / "files"
         files.mkdir()
-        _extract(package, files, members)
+        for package in Path(directory).glob("*.deb"):
+            _extract(package, files, members)
         if not any(files.iterdir()):
-            raise Unavailable(f"nothing of {name} could be unpacked into {place.parent}")
+            raise Unavailable(f"nothing of {names} could be unpacked into {place.parent}")
         files.rename(place)
 
 

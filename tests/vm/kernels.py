@@ -21,7 +21,7 @@ SERIES = {
     "newest": ("sid", "linux-image-amd64"),
 }
 MEMBERS = (
-    "*/vmlinuz-*",
+    "*/vmlinuz*",
     "*/config-*",
     "*/modules.builtin",
     "*/kernel/fs/*",
@@ -81,12 +81,10 @@ def kernel(series: str) -> Kernel:
     """Return the newest kernel of a series that can be had here, downloading it once; raises Unavailable."""
     suite, package = SERIES[series]
     files = archive.unpacked(suite, package, MEMBERS)
-    image = next((files / "boot").glob("vmlinuz-*"), None)
-    if image is None:
-        raise Unavailable(f"{files.name} holds no kernel")
-    release = image.name.removeprefix("vmlinuz-")
-    modules = next(iter((*files.glob(f"lib/modules/{release}"), *files.glob(f"usr/lib/modules/{release}"))))
-    return Kernel(series, release, image, modules)
+    image, built_in = next(files.rglob("vmlinuz*"), None), next(files.rglob("modules.builtin"), None)
+    if image is None or built_in is None:
+        raise Unavailable(f"{files.name} holds no kernel with modules")
+    return Kernel(series, built_in.parent.name, image, built_in.parent)
 
 
 @functools.cache
