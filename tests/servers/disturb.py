@@ -137,10 +137,10 @@ class Connection:
 
 @contextlib.contextmanager
 def stopped(pid: int) -> Iterator[None]:
-    """Stop a server that takes requests in threads of one process: what is sent meanwhile stays in the queue."""
+    """Stop a server, all threads of it: what is sent meanwhile stays in the kernel's queue."""
     os.kill(pid, signal.SIGSTOP)
     try:
-        while "\nState:\tT" not in Path(f"/proc/{pid}/status").read_text():
+        while not all("\nState:\tT" in status.read_text() for status in Path(f"/proc/{pid}/task").glob("*/status")):
             select.select([], [], [], 0.001)  # a stop of somebody else's child tells nobody
         yield
     finally:

@@ -10,8 +10,10 @@ from __future__ import annotations
 
 import contextlib
 import os
+import select
 import socket
 import struct
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,10 +21,12 @@ from pathlib import Path
 from examples.demo import possible
 from tests.servers import compiled, uring_switch
 from tests.servers.base import Running, Server
+from tests.servers.memfs import Witnessed
 
 ROOT_NODEID = 1
 POLL, INVAL_INODE, INVAL_ENTRY, STORE, RETRIEVE, DELETE, RESEND, INC_EPOCH, PRUNE = range(1, 10)
 CONTROL_TIMEOUT_S = 20.0
+JOURNAL_RECORD = struct.Struct("=QIIQ")  # t_ns, to the server?, errno of the write, bytes of the message that follows
 RETRIEVE_IN_BYTES = 40  # struct fuse_notify_retrieve_in, which precedes the data of a NOTIFY_REPLY
 
 
@@ -37,6 +41,7 @@ class Memory(Server):
 
     name = "memory"
     cache_s: int = 1
+    with_journal: bool = False  # for `witnessed`; costs a write(2) a message
 
     @classmethod
     def lacks(cls) -> str | None:
@@ -46,12 +51,37 @@ class Memory(Server):
     def control_path(self) -> Path:
         return self.directory / "control"
 
+    @property
+    def journal_path(self) -> Path:
+        return self.directory / "journal"
+
     def command(self, mount_point: Path) -> list[str]:
         words = ["-c", str(self.control_path), "-t", str(self.cache_s)]
+        words += ["-j", str(self.journal_path)] if self.with_journal else []
         return [str(compiled.memory_server()), *self._transport(), *words, str(mount_point)]
 
     def _transport(self) -> list[str]:
         return []
+
+    def witnessed(self) -> list[Witnessed]:
+        """Return every message so far, by time, as /dev/fuse would have carried it; all of them once it has ended."""
+        content, at, messages = self.journal_path.read_bytes(), 0, []
+        while at + JOURNAL_RECORD.size <= len(content):
+            t_ns, is_to_server, refusal, size = JOURNAL_RECORD.unpack_from(content, at)
+            at += JOURNAL_RECORD.size + size
+            if at > len(content):  # it is being written
+                break
+            messages.append(Witnessed(t_ns, 0, bool(is_to_server), content[at - size : at], refusal))
+        return sorted(messages, key=lambda message: message.t_ns)
+
+    def await_request(self, opcode: int, count: int = 1, timeout_s: float = CONTROL_TIMEOUT_S) -> list[Witnessed]:
+        """Wait until so many requests of an opcode are in the journal, which FORGETs reach late; TimeoutError."""
+        deadline = time.monotonic() + timeout_s
+        while len(found := [m for m in self.witnessed() if m.to_server and m.opcode == opcode]) < count:
+            if time.monotonic() > deadline:
+                raise TimeoutError(f"{len(found)} of {count} requests with opcode {opcode} after {timeout_s} s")
+            select.select([], [], [], 0.01)  # a file that grows tells nobody
+        return found
 
     # What it is told, over its control socket.
 
@@ -119,6 +149,7 @@ class Memory(Server):
 class RingMemory(Memory):
     """The same over io_uring: reads of /dev/fuse bring INIT, FORGET and INTERRUPT only, writes only notifications.
 
+    It has 8 ring entries a CPU: more requests than that wait in the kernel while so many are held back.
     `started` switches the kernel's parameter on and back (tests/servers/uring_switch.py).
     """
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from examples.demo import mounts
+from examples.demo import mounts, possible
 from tests.conftest import MakeServer
 from tests.servers import disturb, load, workload
 from tests.servers.memfs import Memfs, MemfsBlk
@@ -112,6 +112,13 @@ def test_a_killed_server_frees_the_reader(memory: Memory) -> None:
         assert reader.outcome() == "ECONNABORTED"
 
 
+@pytest.fixture
+def _root() -> None:
+    if (reason := possible.why_not_root()) is not None:
+        pytest.skip(reason)
+
+
+@pytest.mark.usefixtures("_root")
 def test_fusectl_is_unmounted_again() -> None:
     with disturb.fusectl() as directory:
         assert directory.is_mount()
@@ -125,7 +132,8 @@ def test_the_connection_of_fuseblk_is_found_by_its_device(make_server: MakeServe
         assert connection.number == major << 20 | minor
 
 
-def test_a_mount_that_is_gone_has_no_connection(make_server: MakeServer) -> None:
+@pytest.mark.usefixtures("_root")
+def test_a_mount_that_is_gone_has_no_connection() -> None:
     gone = mounts.Mount("/nowhere", "0:1048575", "fuse", "nothing", False)
     with pytest.raises(FileNotFoundError), disturb.connection(gone):
         pass

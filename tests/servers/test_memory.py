@@ -11,6 +11,7 @@ import struct
 import subprocess
 import sys
 import threading
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -18,14 +19,15 @@ import pytest
 
 from examples.demo import mounts, possible
 from tests.conftest import MakeServer
-from tests.servers import uring_switch, workload
+from tests.servers import disturb, uring_switch, workload
 from tests.servers.base import Running
-from tests.servers.memory import INC_EPOCH, PRUNE, RESEND, Memory, RingMemory
+from tests.servers.memory import INC_EPOCH, INVAL_ENTRY, PRUNE, RESEND, Memory, RingMemory
 
 pytestmark = [pytest.mark.e2e, pytest.mark.root]
 
 ROOT = Path(__file__).parent.parent.parent
-FORGET, INIT, BATCH_FORGET = 2, 26, 42
+FORGET, READ, WRITE, INIT, INTERRUPT, NOTIFY_REPLY, BATCH_FORGET = 2, 15, 16, 26, 36, 41, 42
+WITHOUT_REPLY = {FORGET, INTERRUPT, NOTIFY_REPLY, BATCH_FORGET}
 
 
 @pytest.fixture(params=[Memory, RingMemory], ids=lambda kind: kind.name)
@@ -78,12 +80,58 @@ def test_over_io_uring_reads_and_writes_of_the_device_carry_nothing_but_init(mak
     with ring.started(launch=lambda argv: [*traced, *argv]) as running:
         workload.run(running.mount_point, "reading")
     text = log.read_text()
-    opcodes = [
-        int(byte, 16) for byte in re.findall(r'</dev/fuse>, "(?:\\x..){4}\\x(..)(?:\\x..){3}"\.*, \d+\) += \d', text)
-    ]
+    received = r"""(?:read\(\d+</dev/fuse>, |read resumed>)"(?:\\x..){4}\\x(..)(?:\\x..){3}"\.*, \d+\) += \d"""
+    opcodes = [int(byte, 16) for byte in re.findall(received, text)]
     assert opcodes[0] == INIT
     assert set(opcodes[1:]) <= {FORGET, BATCH_FORGET}
     assert len(re.findall(r"writev\(\d+</dev/fuse>", text)) == 1
+
+
+# The journal.
+
+
+def test_every_request_is_witnessed_with_its_reply_and_every_length_is_true(memory: Memory) -> None:
+    memory.with_journal = True
+    with memory.started() as running:
+        tally = workload.run(running.mount_point, "mixed")
+        workload.run(running.mount_point, "parallel")
+    messages = memory.witnessed()
+    assert all(struct.unpack_from("=I", m.data)[0] == len(m.data) for m in messages)
+    assert all(m.errno == 0 for m in messages)
+    asked = Counter(m.unique for m in messages if m.to_server and m.opcode not in WITHOUT_REPLY)
+    assert asked == Counter(m.unique for m in messages if not m.to_server)
+    assert set(asked.values()) == {1}
+    written = sum(len(m.data) - 80 for m in messages if m.to_server and m.opcode == WRITE)
+    assert written == tally.written_bytes + 400_000  # of the parallel clients
+
+
+def test_a_name_that_is_invalidated_is_forgotten(memory: Memory) -> None:
+    memory.with_journal = True
+    with memory.started() as running:
+        node = nodeid(running, "hello.txt")
+        memory.inval_entry("hello.txt")
+        (forget,) = memory.await_request(FORGET)
+    assert (forget.nodeid, struct.unpack_from("=Q", forget.data, 40)) == (node, (1,))
+
+
+def test_held_and_interrupted_reads_and_notifications_are_witnessed(memory: Memory) -> None:
+    memory.with_journal = True
+    with memory.started() as running, disturb.waiting_reader(running.mount_point / "held") as reader:
+        memory.await_held(1)
+        memory.inval_entry("held")
+        reader.interrupt()
+        assert reader.outcome() == "EINTR"
+    messages = memory.witnessed()
+    (read,) = (m for m in messages if m.to_server and m.opcode == READ)
+    (interrupt,) = (m for m in messages if m.to_server and m.opcode == INTERRUPT)
+    (answer,) = (m for m in messages if not m.to_server and m.unique == read.unique)
+    (notification,) = (m for m in messages if not m.to_server and m.unique == 0)
+    assert (read.pid, interrupt.data[40:], interrupt.unique) == (
+        reader.pid,
+        struct.pack("=Q", read.unique),
+        read.unique | 1,
+    )
+    assert (answer.error, len(answer.data), notification.error) == (-errno.EINTR, 16, INVAL_ENTRY)
 
 
 # Notifications.
