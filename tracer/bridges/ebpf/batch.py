@@ -95,6 +95,7 @@ class Batches:
         self._keys = np.empty(0, np.uint64)  # connection << 32 | s_dev, in order
         self._numbers = np.empty(0, np.int64)  # their channels
         self._servers = np.zeros(1 << 16, np.uint32)  # last known process of each channel
+        self._has_server = np.ones(1 << 16, np.bool_)
         self._held = _NOTHING
 
     @property
@@ -132,6 +133,7 @@ class Batches:
         is_ripe = order_ns <= horizon_ns
         self._held = _NOTHING if bool(is_ripe.all()) else _from(content, at[~is_ripe], size[~is_ripe])
         keep &= is_ripe
+        self._count(events[is_ripe & ~keep])
         rows = _in_order(order_ns, is_moved, np.flatnonzero(keep))
         if rows is not None:
             events, at, order_ns = events[rows], at[rows], order_ns[rows]
@@ -157,9 +159,18 @@ class Batches:
         if is_unnumbered.any():
             joined = join(events, content, at, is_unnumbered, now_ns, self._unique_of)
             keep[joined.never_sent] = False
-            self.unnumbered += joined.given_up
             horizon_ns = min(horizon_ns, joined.open_since_ns - 1)
         return keep, horizon_ns
+
+    def _count(self, left_out: Events) -> None:
+        """Count what became no record."""
+        self.unknown += int(np.count_nonzero(~_IS_KNOWN[left_out["kind"]]))
+        is_refused = (left_out["kind"] == END) & (left_out["error"] != 0)
+        self.never_sent += int(np.count_nonzero(is_refused))
+
+    def has_no_server(self, channel: int) -> None:
+        """Say that a channel's server is no process of this kernel (virtiofs): whoever ends its requests is none."""
+        self._has_server[channel] = False
 
     def _records(self, content: npt.NDArray[np.uint8], at: Rows, events: Events, t_ns: Rows) -> RecordColumns:
         kind, error, event_flags = events["kind"], events["error"], events["flags"]
@@ -179,9 +190,10 @@ class Batches:
             length[rows] = wire_len[rows] = DELIVERED_BYTES
             _lay_out_delivered(content, start[rows], events[rows])
         is_send = kind == SEND
+        self.unnumbered += int(np.count_nonzero(is_send & (events["unique"] == 0)))
         self.cut += int(np.count_nonzero(event_flags & RING_FULL))
         has_caller = is_send & (event_flags & BACKGROUND == 0)
-        by_server = ~(is_send | is_aborted)
+        by_server = ~(is_send | is_aborted) & self._has_server[channel]
         return RecordColumns(
             content.data,
             start,

@@ -32,7 +32,6 @@ class Joined(NamedTuple):
 
     never_sent: Rows  # the kernel refused them before they had one
     open_since_ns: int  # time of the oldest that may still get one
-    given_up: int
 
 
 def join(
@@ -51,22 +50,20 @@ def join(
     rows = np.flatnonzero((events["kind"] == SEND) | (events["kind"] == END))
     order = rows[np.argsort(events["req"][rows], kind="stable")]
     before, after = order[:-1], order[1:]
-    is_pair = is_unnumbered[before] & (events["req"][before] == events["req"][after])
-    is_pair &= events["kind"][after] == END
+    has_next = is_unnumbered[before] & (events["req"][before] == events["req"][after])
+    is_pair = has_next & (events["kind"][after] == END)
     sends, ends = before[is_pair], after[is_pair]
     _number(events, content, at, sends, events["unique"][ends])
     is_open = is_unnumbered.copy()
-    is_open[sends] = False
-    open_since_ns, given_up = _NO_END, 0
+    is_open[before[has_next]] = False  # another SEND of the address: the END between them was lost
+    open_since_ns = _NO_END
     for row in np.flatnonzero(is_open).tolist():
         unique = _asked(events, content, at, row, now_ns, unique_of)
         if unique:
             _number(events, content, at, np.array([row]), np.array([unique], np.uint64))
-        elif now_ns is None or now_ns - int(events["t_ns"][row]) > GIVE_UP_NS:
-            given_up += 1
-        else:
+        elif now_ns is not None and now_ns - int(events["t_ns"][row]) <= GIVE_UP_NS:
             open_since_ns = min(open_since_ns, int(events["t_ns"][row]))
-    return Joined(sends[events["unique"][sends] == 0], open_since_ns, given_up)
+    return Joined(sends[events["unique"][sends] == 0], open_since_ns)
 
 
 def _asked(

@@ -13,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from benchmarks.made_ring import EVENT_SIZE, CannotMake, MadeRing
+from tests.tracer.bridges.ebpf.laid_out import LaidOut
 from tracer.bridges.ebpf.event import EVENT, EVENT_BYTES
 from tracer.bridges.ebpf.ring import BUSY, DISCARD, Drained, Ring
 from tracer.errors import CaptureError
@@ -132,44 +133,6 @@ def test_an_empty_ring_gives_nothing(ring: Ring) -> None:
     assert ring.pending() == 0
     drained = ring.drain()
     assert (len(drained.content), len(drained.at), len(drained.size)) == (0, 0, 0)
-
-
-class LaidOut:
-    """A ring in memory: no program passes the verifier that reserves a record and leaves it open."""
-
-    def __init__(self, size: int = 4 * mmap.PAGESIZE, position: int = 0) -> None:
-        self.size = size
-        self.fd = os.memfd_create("ring")
-        os.ftruncate(self.fd, 2 * mmap.PAGESIZE + 2 * size)
-        self.end = position
-        for page in (0, 1):
-            os.pwrite(self.fd, position.to_bytes(8, "little"), page * mmap.PAGESIZE)
-        self.ring = Ring(self.fd, size)
-
-    def add(self, content: bytes, flag: int = 0, page: int | None = None) -> int:
-        """Reserve a record and fill it; return where its header is."""
-        at = self.end & (self.size - 1)
-        if page is None:
-            page = 3 + at // mmap.PAGESIZE
-        self._put(at, np.array([len(content) | flag, page], "<u4").tobytes() + content)
-        self.end += (len(content) + 15) & ~7
-        os.pwrite(self.fd, self.end.to_bytes(8, "little"), mmap.PAGESIZE)
-        return at
-
-    def set_length(self, at: int, word: int) -> None:
-        self._put(at, word.to_bytes(4, "little"))
-
-    def consumed(self) -> int:
-        return int.from_bytes(os.pread(self.fd, 8, 0), "little")
-
-    def _put(self, at: int, content: bytes) -> None:
-        for place, byte in enumerate(content):  # the data is there twice
-            for start in ((at + place) % self.size, (at + place) % self.size + self.size):
-                os.pwrite(self.fd, bytes([byte]), 2 * mmap.PAGESIZE + start)
-
-    def close(self) -> None:
-        self.ring.close()
-        os.close(self.fd)
 
 
 @pytest.fixture
