@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks import make_trace, strace_log
+from benchmarks import ebpf, make_trace, strace_log
 from benchmarks.measure import Times, forget, repeat, repeat_command
 from benchmarks.report import Row, Target
 from benchmarks.screen import SIZE, key_presses
@@ -320,6 +320,11 @@ def writer(bench: Bench) -> list[Row]:
     ]
 
 
+def drain(bench: Bench) -> list[Row]:
+    """Drain a BPF ring, alone and into a trace."""
+    return ebpf.drain(bench.runs, bench.directory)
+
+
 def start(bench: Bench) -> list[Row]:
     """Start the command for next to nothing."""
     few = bench.few
@@ -367,6 +372,7 @@ CASES: dict[str, Callable[[Bench], list[Row]]] = {
     "json": json,
     "strace": strace,
     "writer": writer,
+    "drain": drain,
     "start": start,
     "screen": screen,
     "make": making,
