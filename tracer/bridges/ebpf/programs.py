@@ -7,14 +7,13 @@ from __future__ import annotations
 
 import ctypes
 import os
-from collections.abc import Callable, Container, Iterable, Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 import numpy as np
 
-from tracer.bridges.ebpf import directmap, failures, libbpf
+from tracer.bridges.ebpf import directmap, failures, libbpf, objects
 from tracer.bridges.ebpf.event import (
     CONFIG,
     CONNECTION,
@@ -25,29 +24,14 @@ from tracer.bridges.ebpf.event import (
     ConnectionFlag,
 )
 from tracer.bridges.ebpf.failures import Cause, Facts, LoadFailure
+from tracer.bridges.ebpf.objects import FUNCTIONS as FUNCTIONS
+from tracer.bridges.ebpf.objects import TRACEPOINTS as TRACEPOINTS
 
-OBJECT: Final = Path(__file__).with_name("fusewire.bpf.o")
 RING_BYTES: Final = 64 << 20
 _ALL_OPCODES = (1 << 64) - 1
-_PROGRAMS_WITH_STAGES = 4  # FW_PROGRAMS of maps.h
 _ITERATOR_READ_BYTES = CONNECTION.itemsize * 2048
-_KIND_FUNCTION = 12  # BTF_KIND_FUNC
-
-# Sets of programs, by what they are attached to; the first that can be loaded is used.
-TRACEPOINTS: Final = "tracepoints"
-FUNCTIONS: Final = "functions"
-_REQUESTS: Final = {
-    TRACEPOINTS: ("on_send", "on_end"),
-    FUNCTIONS: ("on_dev_read", "on_request_end"),
-}
-_QUESTIONS = ("list_connections", "calibrate", "read_unique")
-_SYSCALLS = ("on_sys_exit",)
-# kernel function -> the program for it; only where a guest has virtiofs
-_VIRTIO_SEND = ("virtio_fs_enqueue_req", "on_virtio_send")
-_VIRTIO_FORGETS = (("send_forget_request", "on_virtio_forget"), ("fuse_queue_forget", "on_queue_forget"))
-_COPIES_INTO_RING = "bpf_probe_read_kernel_dynptr"  # since 6.17
-_FUNCTIONS_OF_INTEREST = (_COPIES_INTO_RING, _VIRTIO_SEND[0], *(name for name, _ in _VIRTIO_FORGETS))
-_MODULES = (b"fuse", b"virtiofs")
+_NO_PAYLOADS = "payloads that lie in pages cannot be read on this machine: headers and arguments only"
+_NO_VIRTIO_FORGETS = "FORGETs of virtiofs are not seen: this kernel refuses programs at its functions"
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +88,7 @@ class Connection(NamedTuple):
 class Programs:
     """The programs at work. Made by `load`; `close`, or the end of the process, takes all of them away."""
 
-    def __init__(self, library: Any, handle: int, mode: str, ring_bytes: int) -> None:
+    def __init__(self, library: Any, handle: int, mode: str, ring_bytes: int, notes: tuple[str, ...] = ()) -> None:
         self._library = library
         self._object = handle
         self._links: list[int] = []
@@ -112,22 +96,33 @@ class Programs:
         self.ring_bytes = ring_bytes
         self.ring_fd = self._map("events")
         self.direct_map: int | None = None
-        self.notes: tuple[str, ...] = ()
+        self.notes = notes  # what cannot be seen, a sentence each
         self._counters = np.zeros(library.libbpf_num_possible_cpus(), COUNTERS)
 
     @classmethod
-    def load(cls, config: Config, ring_bytes: int = RING_BYTES, *, with_syscalls: bool = True) -> Programs:
-        """Load and attach what this kernel takes; `ring_bytes` is a power of two. Raises LoadFailure."""
-        library = _library()
-        functions = kernel_functions(library, _FUNCTIONS_OF_INTEREST)
-        try:
-            wanted = _choose(TRACEPOINTS, functions, with_syscalls=with_syscalls)
-            programs = _open(library, TRACEPOINTS, wanted, ring_bytes, functions)
-        except LoadFailure as failure:
-            if failure.cause is not Cause.NO_HOOKS:
-                raise
-            wanted = _choose(FUNCTIONS, functions, with_syscalls=with_syscalls)
-            programs = _open(library, FUNCTIONS, wanted, ring_bytes, functions)
+    def load(
+        cls,
+        config: Config,
+        ring_bytes: int = RING_BYTES,
+        *,
+        with_syscalls: bool = True,
+        modes: Sequence[str] = (TRACEPOINTS, FUNCTIONS),
+        copy_twice: bool = False,
+    ) -> Programs:
+        """Load and attach what this kernel takes, by the first of `modes` that it has. Raises LoadFailure.
+
+        `ring_bytes` is a power of two and at least a page. `copy_twice` copies long messages as kernels before 6.17 do.
+        """
+        functions = objects.kernel_functions()
+        attempts = list(_attempts(modes, functions, with_syscalls=with_syscalls))
+        for number, attempt in enumerate(attempts, start=1):
+            try:
+                handle = objects.load(attempt.programs, ring_bytes, functions, copy_twice=copy_twice)
+                break
+            except LoadFailure as failure:
+                if failure.cause not in (Cause.NO_HOOKS, Cause.NO_FENTRY) or number == len(attempts):
+                    raise
+        programs = cls(objects.library(), handle, attempt.mode, ring_bytes, attempt.notes)
         try:
             programs._start(config)
         except BaseException:
@@ -141,10 +136,14 @@ class Programs:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def close(self) -> None:
-        """Detach and unload everything; what is in the ring can no longer be read."""
+    def detach(self) -> None:
+        """See nothing more; what is in the ring can still be read, and the counters too."""
         while self._links:
             self._library.bpf_link__destroy(self._links.pop())
+
+    def close(self) -> None:
+        """Detach and unload everything; what is in the ring can no longer be read."""
+        self.detach()
         if self._object:
             self._library.bpf_object__close(self._object)
             self._object = 0
@@ -171,7 +170,7 @@ class Programs:
 
     def attached(self) -> tuple[str, ...]:
         """Return the names of the programs that are loaded to see messages."""
-        return tuple(name for name, fd in self._loaded() if fd >= 0 and name not in _QUESTIONS)
+        return tuple(name for name, fd in self._loaded() if fd >= 0 and name not in objects.QUESTIONS)
 
     def connections(self) -> list[Connection]:
         """Return every open /dev/fuse of the host, and files of this process opened with O_PATH on a FUSE mount."""
@@ -198,13 +197,13 @@ class Programs:
     def _start(self, config: Config) -> None:
         self.direct_map = directmap.find(lambda query: self._run("calibrate", query))
         if self.direct_map is None and config.want_payload:
-            self.notes += ("payloads that lie in pages cannot be read on this machine: headers and arguments only",)
+            self.notes += (_NO_PAYLOADS,)
         self.configure(config)
         for name in self.attached():
             self._links.append(self._attach(name))
 
     def _loaded(self) -> Iterator[tuple[str, int]]:
-        for program in _each(self._library.bpf_object__next_program, self._object):
+        for program in objects.each(self._library.bpf_object__next_program, self._object):
             yield self._library.bpf_program__name(program).decode(), self._library.bpf_program__fd(program)
 
     def _attach(self, name: str) -> int:
@@ -218,7 +217,7 @@ class Programs:
         return int(self._library.bpf_object__find_program_by_name(self._object, name.encode()))
 
     def _map(self, name: str) -> int:
-        return int(self._library.bpf_map__fd(_map_named(self._library, self._object, name)))
+        return int(self._library.bpf_map__fd(objects.map_named(self._library, self._object, name)))
 
     def _update(self, name: str, value: np.ndarray) -> None:
         key = ctypes.c_uint32(0)
@@ -242,83 +241,20 @@ class Programs:
         return info
 
 
-def _library() -> Any:
-    try:
-        return libbpf.load()
-    except OSError as error:
-        raise LoadFailure(Cause.NO_LIBBPF) from error
+class _Attempt(NamedTuple):
+    mode: str
+    programs: tuple[str, ...]
+    notes: tuple[str, ...]
 
 
-def kernel_functions(library: Any, names: Iterable[str]) -> frozenset[str]:
-    """Return those of `names` that are functions of this kernel or of its modules fuse and virtiofs."""
-    base = library.btf__load_vmlinux_btf()
-    if not base:
-        return frozenset()
-    modules = [library.btf__load_module_btf(name, base) for name in _MODULES]
-    types = [base, *(module for module in modules if module)]
-    found = frozenset(
-        name
-        for name in names
-        if any(library.btf__find_by_name_kind(one, name.encode(), _KIND_FUNCTION) > 0 for one in types)
-    )
-    for one in reversed(types):
-        library.btf__free(one)
-    return found
-
-
-def _choose(mode: str, functions: frozenset[str], *, with_syscalls: bool) -> tuple[str, ...]:
-    """Return the programs to load for a mode in a kernel with these functions."""
-    chosen = [*_REQUESTS[mode], *_QUESTIONS]
-    if with_syscalls:
-        chosen += _SYSCALLS
-    if mode == FUNCTIONS and _VIRTIO_SEND[0] in functions:
-        chosen.append(_VIRTIO_SEND[1])
-    return tuple(chosen)
-
-
-def _open(library: Any, mode: str, wanted: Container[str], ring_bytes: int, functions: frozenset[str]) -> Programs:
-    """Load the programs that are wanted; they are not attached yet."""
-    if not OBJECT.exists():
-        raise LoadFailure(Cause.NO_OBJECT)
-    libbpf.forget_messages()
-    handle = library.bpf_object__open_file(os.fsencode(OBJECT), None)
-    if not handle:
-        raise failures.explain(ctypes.get_errno(), libbpf.messages(), Facts.gather())
-    for program in _each(library.bpf_object__next_program, handle):
-        library.bpf_program__set_autoload(program, library.bpf_program__name(program).decode() in wanted)
-    _size_maps(library, handle, ring_bytes, copies_into_ring=_COPIES_INTO_RING in functions)
-    if library.bpf_object__load(handle):
-        number = ctypes.get_errno()
-        library.bpf_object__close(handle)
-        raise failures.explain(number, libbpf.messages(), Facts.gather())
-    return Programs(library, handle, mode, ring_bytes)
-
-
-def _size_maps(library: Any, handle: int, ring_bytes: int, *, copies_into_ring: bool) -> None:
-    """Set what must be known before loading: how large the maps are, and how long messages get into the ring."""
-    library.bpf_map__set_max_entries(_map_named(library, handle, "events"), ring_bytes)
-    if copies_into_ring:
-        size = ctypes.c_size_t()
-        value = library.bpf_map__initial_value(_map_named(library, handle, ".rodata"), ctypes.byref(size))
-        ctypes.memset(value, 1, 1)
-    else:
-        places = library.libbpf_num_possible_cpus() * _PROGRAMS_WITH_STAGES
-        library.bpf_map__set_max_entries(_map_named(library, handle, "larges"), places)
-
-
-def _map_named(library: Any, handle: int, name: str) -> int:
-    """Return a map by its name; those of variables carry the object's name before theirs."""
-    for one in _each(library.bpf_object__next_map, handle):
-        if library.bpf_map__name(one).decode().endswith(name):
-            return one
-    raise KeyError(name)
-
-
-def _each(following: Callable[[int, int | None], int | None], handle: int) -> Iterator[int]:
-    one = following(handle, None)
-    while one:
-        yield one
-        one = following(handle, one)
+def _attempts(modes: Sequence[str], functions: frozenset[str], *, with_syscalls: bool) -> Iterator[_Attempt]:
+    """Yield what to load, the best first."""
+    forgets = objects.virtio_forgets(functions)
+    for mode in modes:
+        wanted = objects.choose(mode, functions, with_syscalls=with_syscalls)
+        yield _Attempt(mode, wanted + forgets, ())
+        if forgets and mode == TRACEPOINTS:
+            yield _Attempt(mode, wanted, (_NO_VIRTIO_FORGETS,))
 
 
 def _read_all(fd: int) -> Iterator[bytes]:

@@ -49,8 +49,13 @@ static __always_inline struct fuse_conn *connection_of_device(struct file *file)
 	return fc;
 }
 
-static __always_inline void from_memory(struct source *from, struct pt_regs *regs, int is_vector, long length)
+static __always_inline void from_memory(struct source *from, struct pt_regs *regs, int is_vector, long result)
 {
+	__u64 length = result;
+
+	/* refused: what was to be written; of a vector only the header is sure */
+	if (result < 0)
+		length = is_vector ? sizeof(struct fuse_out_header) : SYSCALL_ARG3(regs);
 	from->at = 0;
 	from->limit = length;
 	from->user = 1;
@@ -179,11 +184,52 @@ static __always_inline void after_write(struct stage *stage, struct fw_counters 
 		return;
 	if (header->unique && result >= 0)
 		return;
-	/* what was refused is as long as it says, which is what its writer believed */
-	if (result < 0)
-		stage->from.limit = header->len < sizeof(*header) ? sizeof(*header) : header->len;
+	/* nobody counted the pieces of a vector that was refused: it is as long as it says */
+	if (result < 0 && stage->from.place == FW_IN_IOVECS && header->len > stage->from.at)
+		stage->from.limit = header->len;
 	if (config.other_opcodes && !config.pid && wants_connection(connection))
 		emit_syscall(stage, counters, FW_WRITE, connection, header->unique, result < 0 ? result : 0, 0);
+}
+
+/* The first bytes of either header: a length, an opcode or an error, and the number. */
+struct beginning {
+	__u32 len;
+	__u32 what;
+	__u64 unique;
+};
+
+static __always_inline int read_beginning(struct beginning *found, struct pt_regs *regs, int is_vector)
+{
+	__u64 buffer = SYSCALL_ARG2(regs);
+	struct iovec first = {};
+
+	if (is_vector) {
+		if (bpf_probe_read_user(&first, sizeof(first), (void *)buffer) || first.len < sizeof(*found))
+			return 0;
+		buffer = first.base;
+	}
+	return !bpf_probe_read_user(found, sizeof(*found), (void *)buffer);
+}
+
+/*
+ * Few of the machine's reads and writes are of FUSE, and few of those say what no request event says.  Both kinds of
+ * header begin with the length of the message, which is what the system call returned: looking at that first costs
+ * less than finding out what the descriptor is.
+ */
+static __always_inline int may_matter(struct pt_regs *regs, long result, int is_write, int is_vector)
+{
+	struct beginning found;
+
+	if (is_write && result < 0)
+		return 1;
+	if (!read_beginning(&found, regs, is_vector))
+		return 1; /* swapped out, or the first piece of a vector is tiny: look closely */
+	if (found.len != result)
+		return 0;
+	if (is_write)
+		return !found.unique;
+	return config.want_deliver || found.what == FUSE_FORGET || found.what == FUSE_BATCH_FORGET ||
+	       found.what == FUSE_INTERRUPT;
 }
 
 /* All system calls of the machine come here: those of no interest leave after two comparisons. */
@@ -202,17 +248,19 @@ static __always_inline int after_syscall(struct pt_regs *regs, long result)
 		return 0;
 	if (result < (long)sizeof(struct fuse_out_header) && (!is_write || result >= 0 || result <= -ERESTARTSYS))
 		return 0;
+	if (nr != NR_SPLICE && !may_matter(regs, result, is_write, is_vector))
+		return 0;
 	file = file_of(SYSCALL_ARG1(regs));
 	if (!file || !is_device(file))
 		return 0;
 	fc = connection_of_device(file);
-	connection = fc ? BPF_CORE_READ(fc, dev) : 0;
 	counters = counters_here();
 	stage = stage_of(FW_ON_SYSCALL);
 	if (!counters || !stage || !fc)
 		return 0;
+	connection = BPF_CORE_READ(fc, dev);
 	if (nr != NR_SPLICE)
-		from_memory(&stage->from, regs, is_vector, is_write && result < 0 ? sizeof(struct fuse_out_header) : result);
+		from_memory(&stage->from, regs, is_vector, result);
 	else if (!from_pipe(&stage->from, SYSCALL_ARG3(regs), result))
 		return 0;
 	if (is_write)
