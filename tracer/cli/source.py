@@ -6,11 +6,18 @@ import argparse
 from collections.abc import Callable
 from pathlib import Path
 
+from dissectors.opcodes import OPS_BY_NAME
+from tracer.bridges.choice import EitherBridge
+from tracer.bridges.ebpf import EbpfBridge, Source
 from tracer.bridges.strace import Snap, StraceBridge
 from tracer.cli.command import number_from
 from tracer.errors import TracerError
+from tracer.records import Bridge
 
 SNAPS = {"headers": Snap.HEADERS, "listings": Snap.LISTINGS, "all": Snap.ALL}
+MIB = 1 << 20
+RING_MIB, LARGEST_RING_MIB = 64, 1024
+Note = Callable[[str], None]
 
 
 def add_source(parser: argparse.ArgumentParser) -> None:
@@ -18,9 +25,13 @@ def add_source(parser: argparse.ArgumentParser) -> None:
     source = parser.add_argument_group("what to record (one of)")
     source.add_argument("server", nargs="*", metavar="-- SERVER ARGS", help="start this server; INIT is seen")
     source.add_argument("--pid", type=number_from(1), help="attach to a running server")
-    source.add_argument("--mount", type=Path, metavar="DIR", help="attach to the server of this mount")
+    source.add_argument("--mount", type=Path, metavar="DIR", help="attach to the connection of this mount")
+    source.add_argument("--all", action="store_true", help="every FUSE connection of the host, also new ones (eBPF)")
     parser.add_argument(
-        "--bridge", choices=("auto", "strace"), default="auto", help="how to overhear it (default: auto)"
+        "--bridge",
+        choices=("auto", "ebpf", "strace"),
+        default="auto",
+        help="how to overhear it; auto (the default) is eBPF where it can be used, else strace",
     )
     parser.add_argument(
         "--snap",
@@ -29,12 +40,32 @@ def add_source(parser: argparse.ArgumentParser) -> None:
         metavar="N|headers|listings|all",
         help="bytes to keep of each message; headers (the default) keeps names and arguments, all keeps everything",
     )
+    _add_ebpf(parser)
     parser.add_argument(
         "--strace-option",
         action="append",
         default=[],
         metavar="OPT",
         help="give strace another option (may be repeated)",
+    )
+
+
+def _add_ebpf(parser: argparse.ArgumentParser) -> None:
+    ebpf = parser.add_argument_group("with eBPF")
+    ebpf.add_argument(
+        "--deliveries", action="store_true", help="record when servers read requests: queue wait, service"
+    )
+    ebpf.add_argument(
+        "--no-syscalls", action="store_true", help="a little faster, without FORGET, INTERRUPT and notifications"
+    )
+    ebpf.add_argument("--opcodes", type=opcode_set, metavar="NAMES", help="only these requests: LOOKUP,SYNCFS")
+    ebpf.add_argument("--caller", type=number_from(1), default=0, metavar="TID", help="only what this thread asks")
+    ebpf.add_argument(
+        "--ring",
+        type=ring_mib,
+        default=RING_MIB,
+        metavar="MIB",
+        help=f"size of the buffer in the kernel, a power of two (default: {RING_MIB}); 256 for whole payloads",
     )
 
 
@@ -47,15 +78,71 @@ def snap_bytes(text: str) -> int:
     return int(text)
 
 
-def bridge_of(arguments: argparse.Namespace, on_note: Callable[[str], None]) -> StraceBridge:
+def ring_mib(text: str) -> int:
+    """Read the size of the ring, in MiB."""
+    size = int(text) if text.isascii() and text.isdigit() else 0
+    if not 1 <= size <= LARGEST_RING_MIB or size & (size - 1):
+        raise argparse.ArgumentTypeError(f"{text!a} is no power of two from 1 to {LARGEST_RING_MIB}")
+    return size
+
+
+def opcode_set(text: str) -> frozenset[int]:
+    """Read names of opcodes, parted by commas."""
+    names = [word.strip().upper() for word in text.split(",") if word.strip()]
+    unknown = [name for name in names if name not in OPS_BY_NAME]
+    if unknown or not names:
+        raise argparse.ArgumentTypeError(f"{unknown[0] if unknown else text!a} is no opcode: write LOOKUP,SYNCFS")
+    return frozenset(OPS_BY_NAME[name].code for name in names)
+
+
+def bridge_of(arguments: argparse.Namespace, on_note: Note) -> Bridge:
     """Return the bridge the arguments ask for. TracerError when they ask for none or for several."""
     server = [word for word in arguments.server if word != "--"] if arguments.server[:1] == ["--"] else arguments.server
-    given = [bool(server), arguments.pid is not None, arguments.mount is not None]
+    given = [bool(server), arguments.pid is not None, arguments.mount is not None, arguments.all]
     if sum(given) != 1:
         raise TracerError(
-            "say what to record: a server, --pid or --mount" if not any(given) else "record one thing at a time",
+            "say what to record: a server, --pid, --mount or --all" if not any(given) else "record one thing at a time",
             "for example: fusewire record -o trace.pcapng -- bindfs -f /srv /mnt",
         )
+    for_ebpf, for_strace = _only_ebpf(arguments), bool(arguments.strace_option)
+    if for_ebpf and (for_strace or arguments.bridge == "strace"):
+        raise TracerError(f"strace cannot do {for_ebpf}", "leave it out, or record with --bridge ebpf")
+    if for_strace and arguments.bridge == "ebpf":
+        raise TracerError("--strace-option is for --bridge strace", "leave it out, or record with --bridge strace")
+    if arguments.bridge == "ebpf" or for_ebpf:
+        return _ebpf(arguments, server, on_note)
+    strace = _strace(arguments, server, on_note)
+    if arguments.bridge == "strace" or for_strace:
+        return strace
+    return EitherBridge(_ebpf(arguments, server, on_note), strace, on_note)
+
+
+def _only_ebpf(arguments: argparse.Namespace) -> str:
+    """Return the first option that takes eBPF, empty when there is none."""
+    options = {
+        "--all": arguments.all,
+        "--deliveries": arguments.deliveries,
+        "--no-syscalls": arguments.no_syscalls,
+        "--opcodes": arguments.opcodes,
+        "--caller": arguments.caller,
+    }
+    return next((option for option, is_given in options.items() if is_given), "")
+
+
+def _ebpf(arguments: argparse.Namespace, server: list[str], on_note: Note) -> EbpfBridge:
+    return EbpfBridge(
+        Source(tuple(server), arguments.pid, str(arguments.mount) if arguments.mount else ""),
+        snap_bytes=arguments.snap,
+        syscalls=not arguments.no_syscalls,
+        deliveries=arguments.deliveries,
+        ring_bytes=arguments.ring * MIB,
+        opcodes=arguments.opcodes,
+        caller=arguments.caller,
+        on_note=on_note,
+    )
+
+
+def _strace(arguments: argparse.Namespace, server: list[str], on_note: Note) -> StraceBridge:
     return StraceBridge(
         server_argv=server or None,
         pid=arguments.pid,
@@ -64,3 +151,18 @@ def bridge_of(arguments: argparse.Namespace, on_note: Callable[[str], None]) -> 
         strace_options=tuple(arguments.strace_option),
         on_note=on_note,
     )
+
+
+def source_words(arguments: argparse.Namespace) -> list[str]:
+    """Return what was given as the words of another command line, the server last."""
+    words = ["--bridge", arguments.bridge, "--snap", str(arguments.snap), "--ring", str(arguments.ring)]
+    words += [f"--strace-option={option}" for option in arguments.strace_option]
+    for option in ("all", "deliveries", "no_syscalls"):
+        words += [f"--{option.replace('_', '-')}"] if getattr(arguments, option) else []
+    if arguments.opcodes:
+        names = {op.code: name for name, op in OPS_BY_NAME.items()}
+        words += ["--opcodes", ",".join(names[code] for code in sorted(arguments.opcodes))]
+    for option in ("caller", "pid", "mount"):
+        value = getattr(arguments, option)
+        words += [f"--{option}", str(value)] if value else []
+    return [*words, "--", *arguments.server] if arguments.server else words

@@ -40,6 +40,11 @@ class Mount(NamedTuple):
         """Whether a server behind /dev/fuse serves it."""
         return self.fstype.partition(".")[0] in ("fuse", "fuseblk")
 
+    @property
+    def is_virtiofs(self) -> bool:
+        """Whether a server behind a virtqueue serves it."""
+        return self.fstype == "virtiofs"
+
 
 def mounts(pid: int | str = "self") -> list[Mount]:
     """Return the mounts that process `pid` sees, the newest last; none when it cannot be asked."""
@@ -112,6 +117,11 @@ def status(pid: int) -> dict[str, str]:
 def thread_group(tid: int) -> int:
     """Return the process that a thread belongs to, 0 when it is gone."""
     return int(status(tid).get("Tgid", "0"))
+
+
+def parent(pid: int) -> int:
+    """Return the parent of a process, 0 when it is gone or has none here."""
+    return int(status(pid).get("PPid", "0"))
 
 
 def is_alive(pid: int) -> bool:

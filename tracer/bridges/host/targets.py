@@ -22,15 +22,17 @@ def servers_of_mount(path: str) -> list[int]:
     return _servers_by_command(mount)
 
 
-def find_mount(path: str) -> Mount:
-    """Return the FUSE mount at or above `path`. Raises CaptureError when `path` is not on one."""
+def find_mount(path: str, *, virtiofs: bool = False) -> Mount:
+    """Return the FUSE mount at or above `path`, with `virtiofs` also one of that kind. Raises CaptureError for none."""
     mounts = processes.mounts()
-    resolved = _resolve(path, {mount.mount_point for mount in mounts if mount.is_fuse})
+    resolved = _resolve(path, {mount.mount_point for mount in mounts if mount.is_fuse or mount.is_virtiofs})
     above = [mount for mount in mounts if _is_under(resolved, mount.mount_point)]
     # The longest path is the innermost mount; of two on the same path, the later one hides the earlier.
     mount = max(enumerate(above), key=lambda entry: (len(entry[1].mount_point), entry[0]))[1] if above else None
     shown = printable(os.fsencode(path), 200)
-    if mount is not None and mount.fstype == "virtiofs":
+    if mount is not None and mount.is_virtiofs:
+        if virtiofs:
+            return mount
         raise CaptureError(
             f"{shown} is a virtiofs mount: its server runs outside this machine",
             "tap the virtqueue on the host: fusewire record --vhost-user LISTEN --daemon DAEMON",

@@ -14,7 +14,7 @@ from pathlib import Path
 from tracer.cli.command import Exit, say
 from tracer.cli.commands.open_trace import require_terminal
 from tracer.cli.recording import check_output
-from tracer.cli.source import add_source, bridge_of
+from tracer.cli.source import add_source, bridge_of, source_words
 from tracer.errors import CaptureError, TraceFileError, TracerError
 from tracer.trace.trace import Trace
 
@@ -33,7 +33,7 @@ class Live:
 
     def arguments(self, parser: argparse.ArgumentParser) -> None:
         """Declare the command's arguments."""
-        parser.usage = "fusewire live [-o FILE] [options] (-- SERVER ARGS... | --pid PID | --mount DIR)"
+        parser.usage = "fusewire live [-o FILE] [options] (-- SERVER ARGS... | --pid PID | --mount DIR | --all)"
         parser.add_argument("-o", "--output", type=Path, metavar="FILE", help="keep the trace here (default: not kept)")
         parser.add_argument("-Y", "--filter", default="", metavar="FILTER", help="show only what matches")
         add_source(parser)
@@ -63,13 +63,7 @@ class Live:
 
 def _recorder_command(arguments: argparse.Namespace, path: Path) -> list[str]:
     command = [sys.executable, "-m", "tracer.cli.main", "record", "-o", str(path.resolve())]
-    command += ["--bridge", arguments.bridge, "--snap", str(arguments.snap)]
-    command += [f"--strace-option={option}" for option in arguments.strace_option]
-    if arguments.pid is not None:
-        command += ["--pid", str(arguments.pid)]
-    if arguments.mount is not None:
-        command += ["--mount", str(arguments.mount)]
-    return [*command, "--", *arguments.server] if arguments.server else command
+    return command + source_words(arguments)
 
 
 def _identity(path: Path) -> tuple[int, int] | None:

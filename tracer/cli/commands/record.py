@@ -21,7 +21,7 @@ class Record:
 
     def arguments(self, parser: argparse.ArgumentParser) -> None:
         """Declare the command's arguments."""
-        parser.usage = "fusewire record -o FILE [options] (-- SERVER ARGS... | --pid PID | --mount DIR)"
+        parser.usage = "fusewire record -o FILE [options] (-- SERVER ARGS... | --pid PID | --mount DIR | --all)"
         parser.add_argument("-o", "--output", type=Path, required=True, metavar="FILE", help="where the trace goes")
         add_source(parser)
         add_sinks(parser)
