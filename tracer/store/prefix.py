@@ -18,6 +18,11 @@ dissector; tag 0 ends the list. Then comes the prefix, little endian whatever th
 |     24 | u8[16] | comm       | name of the calling process, NUL-padded             |
 |     40 | i32    | result     | negative errno of a refused write, else 0           |
 |     44 | u32    | desc_head  | first descriptor of the virtqueue chain             |
+
+Two kinds of records are no message of the server's, told by their flags. ABORTED: nobody answered the request, and the
+kernel ended it; the bytes are the fuse_out_header {16, errno, unique} the server might have sent, as the caller got
+that errno. DELIVERED: the server took the request at that time; the bytes are {length, opcode, unique}, as fuse_in_header
+begins; opcode 0 when it is not known.
 """
 
 import struct

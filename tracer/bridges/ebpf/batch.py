@@ -124,9 +124,10 @@ class Batches:
     def _taken(self, drained: Drained, now_ns: int | None, *, is_behind: bool) -> Batch:
         content, at, size = drained
         content[: self.held_bytes] = self._held.content
-        gaps = self._losses.found(_events(content, at))
+        held_count = len(self._held.at)
         at, size = np.concatenate((self._held.at, at)), np.concatenate((self._held.size, size))
         events = _events(content, at)
+        gaps = self._losses.found(events[held_count:])
         np.minimum(events["kept"], size - EVENT_BYTES, out=events["kept"], casting="unsafe")
         keep, horizon_ns = self._chosen(events, content, at, now_ns, is_behind)
         order_ns, is_moved = before_effects(events, content, at)
@@ -135,9 +136,7 @@ class Batches:
         keep &= is_ripe
         self._count(events[is_ripe & ~keep])
         rows = _in_order(order_ns, is_moved, np.flatnonzero(keep))
-        if rows is not None:
-            events, at, order_ns = events[rows], at[rows], order_ns[rows]
-        return Batch(self._records(content, at, events, order_ns), gaps)
+        return Batch(self._records(content, at[rows], events[rows], order_ns[rows]), gaps)
 
     def _chosen(
         self, events: Events, content: npt.NDArray[np.uint8], at: Rows, now_ns: int | None, is_behind: bool
@@ -250,14 +249,16 @@ def _from(content: npt.NDArray[np.uint8], at: Rows, size: Rows) -> Drained:
     return Drained(content[first:], at - first, size)
 
 
-def _in_order(order_ns: Rows, is_moved: Mask | None, rows: Rows) -> Rows | None:
-    """Return the rows by time, those moved to the time of another event before it; None: all, as they are."""
+def _in_order(order_ns: Rows, is_moved: Mask | None, rows: Rows) -> Rows | slice:
+    """Return the rows by time, those moved to the time of another event before it."""
     times = order_ns[rows]
     if is_moved is not None:
         return rows[np.lexsort((~is_moved[rows], times))]
-    if (times[1:] >= times[:-1]).all():
-        return None if len(rows) == len(order_ns) else rows
-    return rows[np.argsort(times, kind="stable")]
+    if (times[1:] < times[:-1]).any():
+        return rows[np.argsort(times, kind="stable")]
+    # A slice takes nothing apart.
+    is_run = len(rows) and int(rows[-1]) - int(rows[0]) + 1 == len(rows)
+    return slice(int(rows[0]), int(rows[-1]) + 1) if is_run else rows
 
 
 def _lay_out_delivered(content: npt.NDArray[np.uint8], start: Rows, events: Events) -> None:
