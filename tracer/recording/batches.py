@@ -17,7 +17,7 @@ _INIT = OPS_BY_NAME["INIT"].code
 BIG_INIT = _INIT.to_bytes(4, "big")
 _INITS = frozenset((_INIT.to_bytes(4, "little"), BIG_INIT))
 _EMPTY = RawRecord(0, 0, Direction.TO_SERVER, b"", 0)
-_BY_TIME, _CHANNEL = itemgetter(0), itemgetter(1)
+_BY_TIME, _CHANNEL, _CONTENT = itemgetter(0), itemgetter(1), itemgetter(3)
 
 
 def fitting(batch: Sequence[RawRecord], start: int, room: int) -> tuple[int, int]:
@@ -37,6 +37,12 @@ def fitting(batch: Sequence[RawRecord], start: int, room: int) -> tuple[int, int
             return place, before
         before = size
     return len(batch), before
+
+
+def all_fit(batch: Sequence[RawRecord], room: int) -> bool:
+    """Tell whether a batch certainly fits into `room` bytes of a trace: most do, and this is quick to say."""
+    most = int(batch.length.sum()) if isinstance(batch, RecordColumns) else sum(map(len, map(_CONTENT, batch)))
+    return most + (block_size(_EMPTY) + 3) * len(batch) <= room
 
 
 def since(batch: Sequence[RawRecord], t_ns: int, start: int = 0) -> int:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
 
-from tracer.recording.batches import fitting, since, time_of
+from tracer.recording.batches import all_fit, fitting, since, time_of
 from tracer.recording.channels import ChannelList
 from tracer.recording.limits import Limit, Unit
 from tracer.recording.series import Series
@@ -88,6 +88,8 @@ class RotatingWriter:
             assert self._begin_ns is not None
             return since(batch, self._begin_ns + self._limit.amount, start)
         room = self._limit.amount - self._writer.size - len(self._channels) * _CLOSING_BYTES
+        if not start and all_fit(batch, room):
+            return len(batch)
         return fitting(batch, start, room)[0]
 
     def _next(self, begin_ns: int) -> None:
