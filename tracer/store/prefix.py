@@ -21,8 +21,8 @@ dissector; tag 0 ends the list. Then comes the prefix, little endian whatever th
 
 Two kinds of records are no message of the server's, told by their flags. ABORTED: nobody answered the request, and the
 kernel ended it; the bytes are the fuse_out_header {16, errno, unique} the server might have sent, as the caller got
-that errno. DELIVERED: the server took the request at that time; the bytes are {length, opcode, unique}, as fuse_in_header
-begins; opcode 0 when it is not known.
+that errno. DELIVERED: the server took the request at that time; the bytes are {length, opcode, unique}, the beginning
+of fuse_in_header, with opcode 0 when it is not known.
 """
 
 import struct
