@@ -26,7 +26,7 @@ LAG_NS = 2 * 10**9  # kept longer than asked: what matches is found a moment lat
 PACE_S = 0.2
 AT_ONCE_BYTES = 16 << 20  # evaluated in one step
 PIECE_RECORDS = 4096
-SHOWN_MATCHES = 3
+SHOWN_MATCHES, SHOWN_MISSES = 3, 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +60,7 @@ class FlightRecorder:
         self._channels = ChannelList()
         self._ring = Ring(window.before_ns + LAG_NS, window.most_bytes)
         self._lookout = Lookout(filter, self._channels.described)
-        self._next_piece = 0
+        self._next_piece = self._miss_count = 0
         self._output: _Output | None = None
         self._failure: BaseException | None = None
         self._was_raised = False
@@ -110,14 +110,15 @@ class FlightRecorder:
 
     def _run(self) -> None:
         try:
-            while not self._end.wait(PACE_S):
-                self.step(time.time_ns())
+            is_behind = False
+            while not self._end.wait(0 if is_behind else PACE_S):
+                is_behind = self.step(time.time_ns())
         except BaseException as failure:
             self._failure = failure
             self._on_failure()
 
     def step(self, now_ns: int) -> bool:
-        """Evaluate what came since the last step, as of `now_ns`; tell whether there was anything."""
+        """Evaluate what came since the last step, as of `now_ns`; tell whether there is more of it."""
         pieces = self._ring.take(AT_ONCE_BYTES)
         self._tell_missed(now_ns)
         if pieces:
@@ -129,14 +130,17 @@ class FlightRecorder:
             self._matched(hits, pieces, now_ns)
         if self._output is not None and now_ns >= self._output.until_ns:
             self._finish()
-        return bool(pieces)
+        return sum(piece.size for piece in pieces) >= AT_ONCE_BYTES
 
     def _tell_missed(self, now_ns: int) -> None:
         missed = self._ring.missed_count - self.missed_count
         if not missed:
             return
         self.missed_count += missed
-        self._say(f"the evaluation fell behind: {counted(missed, 'record')} went by without a look")
+        self._miss_count += 1
+        self._lookout.forget()
+        if self._miss_count <= SHOWN_MISSES:
+            self._say(f"the evaluation fell behind: {counted(missed, 'record')} went by without a look")
         if self._output is not None:
             reason = "memory was full before they could be written"
             self._output.writer.gap(Gap(now_ns, -1, missed, reason))

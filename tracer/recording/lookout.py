@@ -22,6 +22,7 @@ from tracer.trace.pairing import State
 from tracer.trace.trace import Trace
 
 MOST_BYTES = 32 << 20  # of one trace in memory
+AFTER_ALL_NS = 1 << 62  # whatever INIT agreed on was before
 MOST_CARRIED = 1 << 16  # requests that wait; of more the newest are carried over
 
 
@@ -76,13 +77,19 @@ class Lookout:
         self.trace.refresh()
 
     def _begin_anew(self, begin_ns: int) -> None:
-        trace, waiting = self.trace, self._open[-MOST_CARRIED:]
+        waiting, trace = self._open[-MOST_CARRIED:], self.trace
         rows = trace.first_rows[waiting].tolist()
         told = {place for place, number in enumerate(waiting.tolist()) if number in self._told}
         carried = [trace.record(row) for row in rows]
         self._begin(begin_ns, carried, [self._piece_of(row) for row in rows])
         self._told = told
         vars(trace).clear()  # it refers to itself: its memory, which is large, would wait for the garbage collector
+
+    def forget(self) -> None:
+        """Begin anew without the requests that wait: some records were missed, perhaps the replies to them."""
+        vars(self.trace).clear()
+        self._begin(AFTER_ALL_NS, [], [])
+        self._told = set()
 
     def matches(self, now_ns: int) -> Rows:
         """Return the exchanges that pass the filter now and were not returned before.

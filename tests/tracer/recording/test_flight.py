@@ -267,6 +267,26 @@ def test_an_evaluation_that_falls_behind_counts_what_it_never_saw(tmp_path: Path
     flight.recorder.close()
 
 
+def test_a_request_whose_reply_may_have_been_missed_raises_no_false_alarm(tmp_path: Path) -> None:
+    flight = Flight(tmp_path, "fuse.pending_for > 1s", Window(60 * SECOND, SECOND, 1 << 20))
+    flight.talk.init(minor=31)
+    unique = flight.talk.ask(READ, 7)
+    flight.step()
+    flight.talk.answer(unique)
+    for _ in range(100):
+        flight.talk.write(5, 100_000)
+        flight.feed()
+    flight.step()
+    assert flight.recorder.missed_count
+    assert flight.recorder._lookout.trace.context(0).minor == 31
+    flight.busy(5)
+    assert flight.recorder.match_count == 0
+    flight.talk.ask(READ, 7)
+    flight.busy(5)
+    assert flight.recorder.match_count == 1
+    flight.recorder.close()
+
+
 def test_what_was_missed_while_a_file_was_written_is_a_loss_in_it(tmp_path: Path) -> None:
     flight = Flight(tmp_path, "fuse.opcode == SYNCFS", Window(60 * SECOND, 60 * SECOND, 1 << 20))
     flight.talk.syncfs()
