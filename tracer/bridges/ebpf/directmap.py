@@ -32,8 +32,11 @@ def find(ask: Callable[[np.ndarray], None]) -> int | None:
     """
     if platform.machine() not in _MACHINES or mmap.PAGESIZE != PAGE_BYTES:
         return None
-    first = _look_once(ask)
-    return first if first is not None and first == _look_once(ask) else None
+    try:
+        first = _look_once(ask)
+        return first if first is not None and first == _look_once(ask) else None
+    except OSError:  # the program was not run, or nothing spliced: payloads are then left out, and it is said
+        return None
 
 
 def _look_once(ask: Callable[[np.ndarray], None]) -> int | None:

@@ -217,7 +217,8 @@ static __always_inline void emit_end(const struct fuse_req *req, enum fw_program
 	counters->end_tid = stage->event.tid;
 	count = args->out_numargs;
 	empty = !req->out.h.unique || req->out.h.error;
-	if (!req->out.h.unique)
+	/* on io_uring a server gives the entry of a NOTIFY_REPLY back by committing something, which is no answer */
+	if (!req->out.h.unique || req->in.h.opcode == FUSE_NOTIFY_REPLY)
 		stage->event.flags |= FW_NO_REPLY;
 	stage->event.error = req->out.h.error;
 	if (bpf_core_field_exists(req->ring_queue) && stage->event.flags & FW_URING)
