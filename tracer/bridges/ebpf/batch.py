@@ -19,7 +19,18 @@ import numpy as np
 import numpy.typing as npt
 
 from tracer.bridges.ebpf.event import EVENT, EVENT_BYTES, Flag, Kind
-from tracer.bridges.ebpf.joining import BACKGROUND, DELIVER, END, NO_REPLY, RING_FULL, SEND, WRITE, before_effects, join
+from tracer.bridges.ebpf.joining import (
+    BACKGROUND,
+    DELIVER,
+    END,
+    NO_REPLY,
+    RING_FULL,
+    SEND,
+    WRITE,
+    Joiner,
+    UniqueOf,
+    before_effects,
+)
 from tracer.bridges.ebpf.losses import Losses
 from tracer.bridges.ebpf.ring import LIMIT_BYTES, Drained
 from tracer.records import BridgeKind, Direction, Gap, RecordColumns, RecordFlag
@@ -72,7 +83,7 @@ class Batches:
         channel_of: Callable[[int, int], int],
         *,
         clock_offset_ns: int,
-        unique_of: Callable[[int, int, int], int | None] | None = None,
+        unique_of: UniqueOf | None = None,
         delivered: bool = False,
         hold_ns: int = HOLD_NS,
     ) -> None:
@@ -88,7 +99,7 @@ class Batches:
         self._source = source
         self._channel_of = channel_of
         self._offset_ns = clock_offset_ns
-        self._unique_of = unique_of
+        self._joiner = Joiner(unique_of)
         self._delivered = delivered
         self._hold_ns = hold_ns
         self._losses = Losses(clock_offset_ns)
@@ -152,11 +163,12 @@ class Batches:
         horizon_ns = _NO_END if now_ns is None else now_ns - self._hold_ns
         if is_behind and len(events):  # what is still in the ring may be as old as the newest that came
             horizon_ns = min(horizon_ns, int(events["t_ns"].max()) - self._hold_ns)
+        waits = now_ns is not None
         if len(content) > HELD_BYTES + LIMIT_BYTES:
-            now_ns, horizon_ns = None, _NO_END
+            waits, horizon_ns = False, _NO_END
         is_unnumbered = (kind == SEND) & (events["unique"] == 0)
         if is_unnumbered.any():
-            joined = join(events, content, at, is_unnumbered, now_ns, self._unique_of)
+            joined = self._joiner.join(events, content, at, is_unnumbered, now_ns, is_behind=is_behind, waits=waits)
             keep[joined.never_sent] = False
             horizon_ns = min(horizon_ns, joined.open_since_ns - 1)
         return keep, horizon_ns

@@ -27,6 +27,9 @@ _MESSAGE_WORD: Final = EVENT_BYTES // 8
 _NO_END: Final = 2**63 - 1
 
 
+UniqueOf = Callable[[int, int, int], int | None]
+
+
 class Joined(NamedTuple):
     """What became of SENDs without a unique."""
 
@@ -34,54 +37,69 @@ class Joined(NamedTuple):
     open_since_ns: int  # time of the oldest that may still get one
 
 
-def join(
-    events: Events,
-    content: Bytes,
-    at: Rows,
-    is_unnumbered: Mask,
-    now_ns: int | None,
-    unique_of: Callable[[int, int, int], int | None] | None,
-) -> Joined:
-    """Fill in uniques, in the events, their copy in `content`, and the message; `now_ns` None: nothing is waited for.
+class Joiner:
+    """Gives requests their unique that were seen before they had one.
 
     Linux 6.12 to 6.17 number a request after the tracepoint that shows it. The END of the same address is the next
-    event of that address.
+    event of that address; while there is none, the kernel can be asked.
     """
-    rows = np.flatnonzero((events["kind"] == SEND) | (events["kind"] == END))
-    order = rows[np.argsort(events["req"][rows], kind="stable")]
-    before, after = order[:-1], order[1:]
-    has_next = is_unnumbered[before] & (events["req"][before] == events["req"][after])
-    is_pair = has_next & (events["kind"][after] == END)
-    sends, ends = before[is_pair], after[is_pair]
-    _number(events, content, at, sends, events["unique"][ends])
-    is_open = is_unnumbered.copy()
-    is_open[before[has_next]] = False  # another SEND of the address: the END between them was lost
-    open_since_ns = _NO_END
-    for row in np.flatnonzero(is_open).tolist():
-        unique = _asked(events, content, at, row, now_ns, unique_of)
-        if unique:
-            _number(events, content, at, np.array([row]), np.array([unique], np.uint64))
-        elif now_ns is not None and now_ns - int(events["t_ns"][row]) <= GIVE_UP_NS:
-            open_since_ns = min(open_since_ns, int(events["t_ns"][row]))
-    return Joined(sends[events["unique"][sends] == 0], open_since_ns)
 
+    def __init__(self, unique_of: UniqueOf | None) -> None:
+        self._unique_of = unique_of
+        self._answers: dict[tuple[int, int], int] = {}  # by address and time of the SEND
 
-def _asked(
-    events: Events,
-    content: Bytes,
-    at: Rows,
-    row: int,
-    now_ns: int | None,
-    unique_of: Callable[[int, int, int], int | None] | None,
-) -> int | None:
-    """Ask for the unique of one SEND, once it has waited long enough."""
-    event, words = events[row], content.view("<u8")
-    if unique_of is None or int(event["kept"]) < 24:
-        return None
-    if now_ns is not None and now_ns - int(event["t_ns"]) < ASK_NS:
-        return None
-    message = int(at[row]) // 8 + _MESSAGE_WORD
-    return unique_of(int(event["req"]), int(words[message]) >> 32, int(words[message + 2]))
+    def join(
+        self,
+        events: Events,
+        content: Bytes,
+        at: Rows,
+        is_unnumbered: Mask,
+        now_ns: int | None,
+        *,
+        is_behind: bool,
+        waits: bool,
+    ) -> Joined:
+        """Fill in uniques, in the events, their copy in `content`, and the message.
+
+        `now_ns` None: the capture has ended, an answer may be about anything. `is_behind`: more events are in the
+        ring. `waits`: what has no unique yet may get it later.
+        """
+        rows = np.flatnonzero((events["kind"] == SEND) | (events["kind"] == END))
+        order = rows[np.argsort(events["req"][rows], kind="stable")]
+        before, after = order[:-1], order[1:]
+        has_next = is_unnumbered[before] & (events["req"][before] == events["req"][after])
+        is_pair = has_next & (events["kind"][after] == END)
+        sends, ends = before[is_pair], after[is_pair]
+        _number(events, content, at, sends, events["unique"][ends])
+        is_open = is_unnumbered.copy()
+        is_open[before[has_next]] = False  # another SEND of the address: the END between them was lost
+        open_since_ns = _NO_END
+        answers, self._answers = self._answers, {}
+        for row in np.flatnonzero(is_open).tolist():
+            t_ns = int(events["t_ns"][row])
+            age_ns = _NO_END if now_ns is None else now_ns - t_ns
+            key = int(events["req"][row]), t_ns
+            unique = answers.get(key)
+            # When the kernel was asked the address may have been of another request already. But then the END came
+            # before, and was in the ring: what is still open after another look at all of it was the one asked about.
+            is_sure = not (is_behind and waits) or age_ns > GIVE_UP_NS
+            if unique is None and now_ns is not None and (age_ns >= ASK_NS or not waits):
+                unique, is_sure = self._asked(events[row], content, int(at[row])), not waits
+            if unique and is_sure:
+                _number(events, content, at, np.array([row]), np.array([unique], np.uint64))
+                continue
+            if unique:
+                self._answers[key] = unique
+            if waits and (unique or age_ns <= GIVE_UP_NS):
+                open_since_ns = min(open_since_ns, t_ns)
+        return Joined(sends[events["unique"][sends] == 0], open_since_ns)
+
+    def _asked(self, event: np.void, content: Bytes, at: int) -> int | None:
+        if self._unique_of is None or int(event["kept"]) < 24:
+            return None
+        words = content.view("<u8")
+        message = at // 8 + _MESSAGE_WORD
+        return self._unique_of(int(event["req"]), int(words[message]) >> 32, int(words[message + 2]))
 
 
 def _number(events: Events, content: Bytes, at: Rows, rows: Rows, uniques: npt.NDArray[np.uint64]) -> None:

@@ -318,11 +318,28 @@ def test_of_a_request_that_stays_open_the_kernel_is_asked(kernel: Kernel) -> Non
     kernel.event(Kind.SEND, 1000, request(0, READ, nodeid=99), req=A)
     assert len(batches.take(1000 + ASK_NS - 1).records) == 0
     assert asked == []
+    assert len(batches.take(1000 + ASK_NS).records) == 0  # perhaps it ended while we asked, and another has its address
     (record,) = batches.take(1000 + ASK_NS).records
     assert record.data == request(2, READ, nodeid=99)
     assert asked == [(A, READ, 99)]
     kernel.end(10**8, 2)
     assert [one.data for one in batches.take(LATE).records] == [reply(2)]
+
+
+def test_the_unique_of_another_request_at_the_same_address_is_not_taken(kernel: Kernel) -> None:
+    def unique_of(*_: int) -> int:
+        if not asked:
+            kernel.end(1000 + ASK_NS, 2)
+            kernel.send(1001 + ASK_NS, 0)
+        asked.append(4)
+        return 4
+
+    asked: list[int] = []
+    batches = kernel.batches(unique_of=unique_of)
+    kernel.send(1000, 0)
+    assert len(batches.take(1000 + ASK_NS).records) == 0
+    records = list(batches.take(LATE).records) + list(batches.take(LATE).records)
+    assert [record.data[8] for record in records] == [2, 2, 4]
 
 
 def test_a_request_whose_unique_nobody_knows_is_not_waited_for_for_ever(kernel: Kernel) -> None:
@@ -338,9 +355,45 @@ def test_a_request_whose_end_was_lost_does_not_take_the_number_of_the_next(kerne
     kernel.send(1, 0)
     kernel.lose(1)
     kernel.send(3, 0)
-    batch = batches.take(LATE)
-    assert [record.data[8] for record in batch.records] == [0, 6]
+    batch = batches.take(4 + ASK_NS)
+    assert [record.data[8] for record in batch.records] == [0]
+    assert [record.data[8] for record in batches.take(4 + ASK_NS).records] == [6]
     assert batch.gaps == [Gap(OFFSET_NS + 3, -1, 1, "the ring buffer was full (CPU 0)")]
+
+
+STEPS = st.lists(st.tuples(st.sampled_from(["send", "end", "drain"]), st.integers(0, 3)), max_size=80)
+
+
+@settings(max_examples=100, deadline=None)
+@given(STEPS, st.booleans())
+def test_however_addresses_are_used_again_every_request_gets_its_own_unique(
+    steps: list[tuple[str, int]], asks: bool
+) -> None:
+    made = Kernel()
+    still_open: dict[int, int] = {}  # unique by address
+    batches = made.batches(unique_of=(lambda req, *_: still_open.get(req)) if asks else None)
+    clock_ns, expected, got, answered = 10**9, [], [], set()
+    for number, (what, slot) in enumerate(steps, start=2):
+        clock_ns += ASK_NS // 4
+        req = A + slot * 192
+        if what == "send" and req not in still_open:
+            still_open[req] = number
+            made.send(clock_ns, 0, req)
+            expected.append(number)
+        elif what == "end" and req in still_open:
+            answered.add(still_open[req])
+            made.end(clock_ns, still_open.pop(req), req)
+        elif what == "drain":
+            got += list(batches.take(clock_ns).records)
+    got += list(batches.take(clock_ns).records) + list(batches.finish().records)
+    made.laid.close()
+    assert all(one.t_ns <= two.t_ns for one, two in pairwise(got))
+    uniques = [int.from_bytes(one.data[8:16], "little") for one in got if one.direction == Direction.TO_SERVER]
+    ends = [int.from_bytes(one.data[8:16], "little") for one in got if one.direction == Direction.TO_KERNEL]
+    assert sorted(ends) == sorted(answered)
+    assert all(found in (unique, 0) for found, unique in zip(uniques, expected, strict=True))
+    if asks or len(steps) * ASK_NS // 4 < GIVE_UP_NS:  # else it may have been given up before its end came
+        assert answered <= set(uniques)
 
 
 def test_no_more_is_kept_waiting_than_a_bound() -> None:
