@@ -177,8 +177,9 @@ def closing_words_of(sink: RotatingWriter | FlightRecorder) -> int:
     files = counted(sink.series.count, "file")
     kept = list(sink.series.kept)
     if hasattr(sink, "match_count"):
-        matches = "1 match" if sink.match_count == 1 else f"{sink.match_count} matches"
-        say(f"{counted(sink.record_count, 'record')} seen, {matches}, {files} written")
+        from tracer.recording.flight import matches
+
+        say(f"{counted(sink.record_count, 'record')} seen, {matches(sink.match_count)}, {files} written")
     else:
         say(f"{counted(sink.record_count, 'record')} in {files}")
     if kept:

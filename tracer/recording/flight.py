@@ -147,9 +147,10 @@ class FlightRecorder:
 
     def _matched(self, hits: Rows, pieces: list[Piece], now_ns: int) -> None:
         self.match_count += len(hits)
-        self._say_matches(hits)
         if self._output is None:
+            self._say_matches(hits)
             self._output = self._begun(hits, pieces)
+        self._output.match_count += len(hits)
         self._output.until_ns = now_ns + self._window.after_ns
 
     def _say_matches(self, hits: Rows) -> None:
@@ -185,9 +186,10 @@ class FlightRecorder:
 
     def _finish(self) -> None:
         assert self._output is not None
-        writer, self._output = self._output.writer, None
-        writer.close()
-        self._say(f"{counted(writer.record_count, 'record')} in {writer.path}, until {clock(time.time_ns())}")
+        output, self._output = self._output, None
+        output.writer.close()
+        what = f"{matches(output.match_count)} and {counted(output.writer.record_count, 'record')}"
+        self._say(f"{what} in {output.writer.path}, until {clock(time.time_ns())}")
 
     # ---- beginning and end -----------------------------------------------------------------------------------------
 
@@ -217,13 +219,18 @@ class FlightRecorder:
         self.close()
 
 
+def matches(count: int) -> str:
+    """Say how many matches there are."""
+    return "1 match" if count == 1 else f"{count} matches"
+
+
 class _Output:
     """A file that is being written."""
 
     def __init__(self, writer: TraceWriter, channels: ChannelList, channel_count: int) -> None:
         """`channel_count` of the channels are described in it already."""
         self.writer = writer
-        self.until_ns = 0
+        self.until_ns = self.match_count = 0
         self._channels, self._channel_count = channels, channel_count
 
     def add(self, pieces: Sequence[Piece]) -> None:

@@ -10,7 +10,7 @@ from itertools import islice
 
 from tracer.records import Gap
 
-PIECE_BYTES = 300  # what a piece takes beside its content
+PIECE_BYTES = 400  # what a piece takes beside its content
 
 
 @dataclass(frozen=True, slots=True)

@@ -157,6 +157,7 @@ def test_a_match_while_a_file_is_written_extends_it(tmp_path: Path) -> None:
     flight.recorder.close()
     (trace,) = opened(tmp_path)
     assert 15.0 <= times(trace)[-1] <= 15.2
+    assert [line[:5] for line in flight.said] == ["match", "writi", "3 mat"]
     records = records_of(trace)
     first = flight.talk.records.index(records[0])
     assert records == flight.talk.records[first : first + len(records)]
