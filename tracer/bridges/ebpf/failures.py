@@ -21,7 +21,10 @@ CAP_SYS_ADMIN: Final = 21
 CAP_PERFMON: Final = 38
 CAP_BPF: Final = 39
 
-_GRANT = "run as root, or: sudo setcap cap_bpf,cap_perfmon+ep on a copy of the Python that runs fusewire"
+_GRANT = (
+    "run as root, or with these two alone: sudo setpriv --reuid $USER --init-groups "
+    "--inh-caps +bpf,+perfmon --ambient-caps +bpf,+perfmon fusewire ..."
+)
 _ALL_USERS = 0xFFFFFFFF  # length of the identity map of the first user namespace
 
 

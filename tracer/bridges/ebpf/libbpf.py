@@ -55,6 +55,20 @@ _PROTOTYPES: Final[dict[str, tuple[Any, tuple[Any, ...]]]] = {
 }
 
 
+class OpenOptions(ctypes.Structure):
+    """struct bpf_object_open_opts, up to the last member used; `sz` tells the library so."""
+
+    _fields_ = (
+        ("sz", _size),
+        ("object_name", _str),
+        ("relaxed_maps", ctypes.c_bool),
+        ("pin_root_path", _str),
+        ("unused", _uint),
+        ("kconfig", _str),
+        ("btf_custom_path", _str),
+    )
+
+
 class TestRunOptions(ctypes.Structure):
     """struct bpf_test_run_opts."""
 

@@ -28,6 +28,7 @@ _VIRTIO_SEND = ("virtio_fs_enqueue_req", "on_virtio_send")
 _VIRTIO_FORGETS = (("send_forget_request", "on_virtio_forget"), ("fuse_queue_forget", "on_queue_forget"))
 _COPIES_INTO_RING = "bpf_probe_read_kernel_dynptr"  # since 6.17
 _OF_INTEREST = (_COPIES_INTO_RING, _VIRTIOFS, _VIRTIO_SEND[0], *(name for name, _ in _VIRTIO_FORGETS))
+_BUILT_IN = "fuse_request_end"  # is among the kernel's own functions when fuse is no module
 _MODULES = (b"fuse", b"virtiofs")
 _KIND_FUNCTION = 12  # BTF_KIND_FUNC
 _PROGRAMS_WITH_STAGES = 4  # FW_PROGRAMS of maps.h
@@ -85,7 +86,7 @@ def load(wanted: Iterable[str], ring_bytes: int, functions: Container[str], *, c
     if not OBJECT.exists():
         raise LoadFailure(Cause.NO_OBJECT)
     libbpf.forget_messages()
-    handle = bpf.bpf_object__open_file(os.fsencode(OBJECT), None)
+    handle = bpf.bpf_object__open_file(os.fsencode(OBJECT), ctypes.byref(_open_options(bpf)))
     if not handle:
         raise failures.explain(ctypes.get_errno(), libbpf.messages(), Facts.gather())
     names = {*wanted, *QUESTIONS}
@@ -97,6 +98,19 @@ def load(wanted: Iterable[str], ring_bytes: int, functions: Container[str], *, c
         bpf.bpf_object__close(handle)
         raise failures.explain(number, libbpf.messages(), Facts.gather())
     return int(handle)
+
+
+def _open_options(bpf: Any) -> libbpf.OpenOptions:
+    """Return options that keep libbpf from the types of modules, where those of the kernel will do.
+
+    It looks for a type that this kernel does not have among the modules too, which takes CAP_SYS_ADMIN.
+    """
+    options = libbpf.OpenOptions(sz=ctypes.sizeof(libbpf.OpenOptions))
+    base = bpf.btf__load_vmlinux_btf()
+    if base and bpf.btf__find_by_name_kind(base, _BUILT_IN.encode(), _KIND_FUNCTION) > 0:
+        options.btf_custom_path = os.fsencode(failures.KERNEL_TYPES)
+    bpf.btf__free(base)
+    return options
 
 
 def _size_maps(bpf: Any, handle: int, ring_bytes: int, *, copies_into_ring: bool) -> None:

@@ -168,6 +168,10 @@ class Programs:
         """Return program -> (runs, ns in all), which the kernel counts only while kernel.bpf_stats_enabled is 1."""
         return {name: (info.run_cnt, info.run_time_ns) for name in self.attached() for info in [self._info(name)]}
 
+    def ids(self) -> tuple[int, ...]:
+        """Return the numbers by which the kernel knows the programs that see messages (bpftool prog show id N)."""
+        return tuple(self._info(name).id for name in self.attached())
+
     def attached(self) -> tuple[str, ...]:
         """Return the names of the programs that are loaded to see messages."""
         return tuple(name for name, fd in self._loaded() if fd >= 0 and name not in objects.QUESTIONS)
