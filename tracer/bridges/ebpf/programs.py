@@ -25,6 +25,7 @@ from tracer.bridges.ebpf.event import (
 )
 from tracer.bridges.ebpf.failures import Cause, Facts, LoadFailure
 from tracer.bridges.ebpf.objects import FUNCTIONS as FUNCTIONS
+from tracer.bridges.ebpf.objects import OBJECT as OBJECT
 from tracer.bridges.ebpf.objects import TRACEPOINTS as TRACEPOINTS
 
 RING_BYTES: Final = 64 << 20
