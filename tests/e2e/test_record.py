@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from examples.demo import mounts, possible
+from examples.demo import mounts
 from tests.conftest import MakeServer
 from tests.e2e.recorder import DEADLINE_S, launched, recording, refused
 from tests.servers import workload
@@ -28,12 +28,6 @@ pytestmark = [pytest.mark.e2e, pytest.mark.root]
 
 # fuse-overlayfs keeps a writeback cache: the kernel sends the times of a written file by SETATTR when it likes.
 SENDS_MORE = {FuseOverlayfs.name: {"SETATTR"}}
-
-
-@pytest.fixture(autouse=True)
-def _strace() -> None:
-    if (reason := possible.why_no_program("strace", "strace")) is not None:
-        pytest.skip(reason)
 
 
 def opcodes(trace: Trace) -> Counter[str]:
@@ -53,9 +47,9 @@ def check_whole(trace: Trace) -> None:
     ]
 
 
-def test_a_launched_server_is_recorded_without_a_loss(any_server: Server, tmp_path: Path) -> None:
+def test_a_launched_server_is_recorded_without_a_loss(bridge: str, any_server: Server, tmp_path: Path) -> None:
     out = tmp_path / "t.pcapng"
-    with any_server.started(launched(out, "--snap", "all")) as running:
+    with any_server.started(launched(out, "--bridge", bridge, "--snap", "all")) as running:
         tally = workload.run(running.mount_point, "mixed" if any_server.writable else "reading")
         assert running.unmount(), running.output()
         assert running.wait() == 0, running.output()
@@ -77,9 +71,9 @@ def test_a_launched_server_is_recorded_without_a_loss(any_server: Server, tmp_pa
     assert trace.sessions[0].minor_is_known
 
 
-def test_names_of_a_launched_server_are_those_of_the_workload(any_server: Server, tmp_path: Path) -> None:
+def test_names_of_a_launched_server_are_those_of_the_workload(bridge: str, any_server: Server, tmp_path: Path) -> None:
     out = tmp_path / "t.pcapng"
-    with any_server.started(launched(out, "--snap", "listings")) as running:
+    with any_server.started(launched(out, "--bridge", bridge, "--snap", "listings")) as running:
         workload.run(running.mount_point, "mixed" if any_server.writable else "reading")
         assert running.unmount()
         assert running.wait() == 0, running.output()
@@ -93,10 +87,12 @@ def test_names_of_a_launched_server_are_those_of_the_workload(any_server: Server
     assert pids - {0}
 
 
-def test_what_is_recorded_is_to_the_byte_what_the_server_read_and_wrote(memfs: Memfs, tmp_path: Path) -> None:
+def test_what_is_recorded_is_to_the_byte_what_the_server_read_and_wrote(
+    bridge: str, memfs: Memfs, tmp_path: Path
+) -> None:
     out = tmp_path / "t.pcapng"
     memfs.options = ["--threads", "3", "--clone-fd"]
-    with memfs.started(launched(out, "--snap", "all")) as running:
+    with memfs.started(launched(out, "--bridge", bridge, "--snap", "all")) as running:
         workload.run(running.mount_point, "parallel")
         assert running.unmount()
         assert running.wait() == 0, running.output()
@@ -124,11 +120,11 @@ def test_what_is_recorded_is_to_the_byte_what_the_server_read_and_wrote(memfs: M
     ids=["passthrough_ll", "fuse-overlayfs", "memfs-clones"],
 )
 def test_clients_in_parallel_are_paired_and_named_though_threads_answer_in_any_order(
-    kind: type[Server], options: dict[str, object], make_server: MakeServer, tmp_path: Path
+    bridge: str, kind: type[Server], options: dict[str, object], make_server: MakeServer, tmp_path: Path
 ) -> None:
     server = make_server(kind, **options)
     out = tmp_path / "t.pcapng"
-    with server.started(launched(out, "--snap", "all")) as running:
+    with server.started(launched(out, "--bridge", bridge, "--snap", "all")) as running:
         tally = workload.run(running.mount_point, "parallel")
         assert running.unmount()
         assert running.wait() == 0, running.output()
@@ -147,9 +143,9 @@ def test_clients_in_parallel_are_paired_and_named_though_threads_answer_in_any_o
     assert all(e.latency_ns is not None and e.latency_ns > 0 for e in trace.exchanges() if e.state.name == "DONE")
 
 
-def test_with_headers_only_every_byte_that_is_missing_is_counted(memfs: Memfs, tmp_path: Path) -> None:
+def test_with_headers_only_every_byte_that_is_missing_is_counted(bridge: str, memfs: Memfs, tmp_path: Path) -> None:
     out = tmp_path / "t.pcapng"
-    with memfs.started(launched(out)) as running:
+    with memfs.started(launched(out, "--bridge", bridge)) as running:
         workload.run(running.mount_point, "mixed")
         assert running.unmount()
         running.wait()
@@ -160,10 +156,10 @@ def test_with_headers_only_every_byte_that_is_missing_is_counted(memfs: Memfs, t
     assert (trace.gaps, trace.missing_uniques()) == ([], [])
 
 
-def test_two_mounts_of_one_server_are_two_channels(make_server: MakeServer, tmp_path: Path) -> None:
+def test_two_mounts_of_one_server_are_two_channels(bridge: str, make_server: MakeServer, tmp_path: Path) -> None:
     memfs = make_server(Memfs, two=True)
     out = tmp_path / "t.pcapng"
-    with memfs.started(launched(out, "--snap", "all")) as running:
+    with memfs.started(launched(out, "--bridge", bridge, "--snap", "all")) as running:
         workload.run(running.mount_point, "reading")
         workload.run(memfs.second_mount_point, "stats")
         assert mounts.unmount(memfs.second_mount_point)
@@ -178,11 +174,13 @@ def test_two_mounts_of_one_server_are_two_channels(make_server: MakeServer, tmp_
 
 
 @pytest.mark.parametrize("way", ["pid", "mount"])
-def test_a_running_server_is_recorded_and_goes_on_when_we_stop(way: str, bindfs: Bindfs, tmp_path: Path) -> None:
+def test_a_running_server_is_recorded_and_goes_on_when_we_stop(
+    bridge: str, way: str, bindfs: Bindfs, tmp_path: Path
+) -> None:
     out = tmp_path / "t.pcapng"
     with bindfs.started() as running:
         words = ["--pid", str(running.pid)] if way == "pid" else ["--mount", str(running.mount_point / "dir")]
-        with recording(out, "--snap", "all", *words) as recorder:
+        with recording(out, "--bridge", bridge, "--snap", "all", *words) as recorder:
             recorder.wait_for("attached to")
             tally = workload.run(running.mount_point, "mixed")
             assert recorder.stop() == 0, recorder.said
@@ -199,10 +197,10 @@ def test_a_running_server_is_recorded_and_goes_on_when_we_stop(way: str, bindfs:
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_a_launched_server_is_let_go_when_the_recorder_is_stopped(
-    number: signal.Signals, memfs: Memfs, tmp_path: Path
+    bridge: str, number: signal.Signals, memfs: Memfs, tmp_path: Path
 ) -> None:
     out = tmp_path / "t.pcapng"
-    with memfs.started(launched(out)) as running:
+    with memfs.started(launched(out, "--bridge", bridge)) as running:
         workload.run(running.mount_point, "reading")
         running.process.send_signal(number)
         assert running.wait(DEADLINE_S) == 0, running.output()
@@ -210,9 +208,11 @@ def test_a_launched_server_is_let_go_when_the_recorder_is_stopped(
         assert Trace.open(out).file.finished
 
 
-def test_a_killed_recorder_leaves_a_trace_that_opens_and_a_server_that_works(memfs: Memfs, tmp_path: Path) -> None:
+def test_a_killed_recorder_leaves_a_trace_that_opens_and_a_server_that_works(
+    bridge: str, memfs: Memfs, tmp_path: Path
+) -> None:
     out = tmp_path / "t.pcapng"
-    with memfs.started(launched(out)) as running:
+    with memfs.started(launched(out, "--bridge", bridge)) as running:
         workload.run(running.mount_point, "stats")
         running.process.kill()
         running.wait()
@@ -222,10 +222,12 @@ def test_a_killed_recorder_leaves_a_trace_that_opens_and_a_server_that_works(mem
     assert not trace.file.finished
 
 
-def test_a_full_disk_ends_the_recording_in_one_line_and_keeps_what_was_captured(memfs: Memfs, tmp_path: Path) -> None:
+def test_a_full_disk_ends_the_recording_in_one_line_and_keeps_what_was_captured(
+    bridge: str, memfs: Memfs, tmp_path: Path
+) -> None:
     with small_disk(tmp_path / "small", 200 << 10) as disk:
         out = disk / "t.pcapng"
-        with memfs.started(launched(out, "--snap", "all")) as running:
+        with memfs.started(launched(out, "--bridge", bridge, "--snap", "all")) as running:
             workload.run(running.mount_point, "parallel")
             assert running.wait(DEADLINE_S) == 2, running.output()
             workload.run(running.mount_point, "reading")
@@ -236,7 +238,11 @@ def test_a_full_disk_ends_the_recording_in_one_line_and_keeps_what_was_captured(
         assert "Traceback" not in said
         assert (trace.file.unreadable_bytes, trace.file.damaged) == (0, False)
         kept = [trace.content(row) for row in range(trace.records.count)]
-        assert kept == [message.data for message in memfs.witnessed()[: len(kept)]]
+        witnessed = [message.data for message in memfs.witnessed()]
+        if bridge == "strace":
+            assert kept == witnessed[: len(kept)]
+        else:  # the kernel queues requests while the server answers others
+            assert not Counter(kept) - Counter(witnessed)
         assert out.stat().st_size > 180 << 10
 
 
@@ -279,7 +285,7 @@ def test_a_pid_that_may_not_be_traced_is_one_line(pid: str, tmp_path: Path) -> N
         with tracer:
             assert tracer.stderr is not None
             assert "attached" in tracer.stderr.readline()
-            lines = refused(tmp_path / "t.pcapng", "--pid", str(victim.pid))
+            lines = refused(tmp_path / "t.pcapng", "--bridge", "strace", "--pid", str(victim.pid))
             assert any("trace" in line for line in lines), lines
             tracer.terminate()
         victim.terminate()
@@ -292,7 +298,7 @@ def test_a_directory_that_is_no_fuse_mount_is_one_line(tmp_path: Path) -> None:
 
 
 def test_without_strace_the_package_is_named(tmp_path: Path) -> None:
-    first, hint = refused(tmp_path / "t.pcapng", "--", sys.executable, PATH=str(tmp_path))
+    first, hint = refused(tmp_path / "t.pcapng", "--bridge", "strace", "--", sys.executable, PATH=str(tmp_path))
     assert "strace" in first
     assert "apt-get install strace" in hint
 
@@ -312,13 +318,15 @@ def test_a_place_that_takes_no_trace_is_refused_before_the_server_is_started(pla
     assert not witness.exists()
 
 
-def test_a_server_that_is_a_script_is_recorded(bindfs: Bindfs, tmp_path: Path) -> None:
+def test_a_server_that_is_a_script_is_recorded(bridge: str, bindfs: Bindfs, tmp_path: Path) -> None:
     """What serves is a grandchild: strace follows it there."""
     script = tmp_path / "serve"
     script.write_text('#!/bin/sh\n"$@" &\nwait\n')
     script.chmod(0o755)
     out = tmp_path / "t.pcapng"
-    with bindfs.started(lambda argv: launched(out, "--snap", "all")([str(script), *argv])) as running:
+    with bindfs.started(
+        lambda argv: launched(out, "--bridge", bridge, "--snap", "all")([str(script), *argv])
+    ) as running:
         workload.run(running.mount_point, "reading")
         assert running.unmount()
         assert running.wait() == 0, running.output()
@@ -327,10 +335,10 @@ def test_a_server_that_is_a_script_is_recorded(bindfs: Bindfs, tmp_path: Path) -
     assert opcodes(trace)["INIT"] == 1
 
 
-def test_demo_tools_are_not_needed_to_read_a_trace(memfs: Memfs, tmp_path: Path) -> None:
+def test_demo_tools_are_not_needed_to_read_a_trace(bridge: str, memfs: Memfs, tmp_path: Path) -> None:
     """A trace is complete in itself: it is read the same where there is no strace and no /dev/fuse."""
     out = tmp_path / "t.pcapng"
-    with memfs.started(launched(out)) as running:
+    with memfs.started(launched(out, "--bridge", bridge)) as running:
         workload.run(running.mount_point, "reading")
     copy = tmp_path / "copy.pcapng"
     shutil.copy(out, copy)

@@ -87,6 +87,9 @@ def _request_line(request: SyncRequest, report: SyncReport, paint: Painter) -> s
 def _outcome(request: SyncRequest, paint: Painter) -> str:
     if request.state is State.PENDING:
         return paint("not answered when the trace ends", Style.ERROR)
+    if request.state is State.ABORTED:
+        ended = f"{error_text(request.error)} after {duration(request.latency_ns)}"
+        return paint(f"never answered: the kernel ended it with {ended}", Style.ERROR)
     if request.state is not State.DONE:
         return paint(request.state.name.lower().replace("_", " "), Style.ERROR)
     if request.refused:

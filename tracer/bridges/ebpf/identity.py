@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import os
+import select
+from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator
 from typing import NamedTuple
 
 from tracer.bridges.host import processes
 from tracer.bridges.host.processes import Mount
 from tracer.records import ChannelInfo, ChannelKind
+
+_MOST_KNOWN = 4096
 
 
 class OpenDevice(NamedTuple):
@@ -37,38 +41,72 @@ class Identity(NamedTuple):
 
 
 class Directory:
-    """Looks connections up. `list_devices` asks the kernel for every open /dev/fuse."""
+    """Looks connections up, and remembers them: one that comes and goes quickly is gone when its messages are read.
+
+    `list_devices` asks the kernel for every open /dev/fuse. Close it, or use it as a context manager.
+    """
 
     def __init__(self, list_devices: Callable[[], Iterable[OpenDevice]]) -> None:
         self._list_devices = list_devices
+        self._known: OrderedDict[int, Identity] = OrderedDict()
+        self._table = os.open("/proc/self/mountinfo", os.O_RDONLY | os.O_CLOEXEC)
+        self._changes = select.poll()
+        self._changes.register(self._table, select.POLLPRI)
+
+    def __enter__(self) -> Directory:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        os.close(self._table)
+
+    def wait(self, timeout_s: float) -> None:
+        """Wait, and look round at once when something is mounted or unmounted (proc(5): mountinfo can be polled)."""
+        if self._changes.poll(timeout_s * 1e3):
+            os.pread(self._table, 1, 0)
+            self.look_round()
 
     def devices(self) -> list[OpenDevice]:
         """Return every open /dev/fuse that belongs to a connection."""
         return [device for device in self._list_devices() if device.connection]
 
-    def look_up(self, connections: Iterable[int], seen_by: Iterable[int] = ()) -> dict[int, Identity]:
-        """Return what is known of each connection; `seen_by` are processes whose view of the mounts may help."""
-        wanted = set(connections)
-        devices = [device for device in self.devices() if device.connection in wanted]
-        mounts = _mounts(wanted, (*seen_by, *(device.tgid for device in devices)))
-        return {
-            number: Identity(
-                number, mounts.get(number), tuple(device for device in devices if device.connection == number)
-            )
-            for number in wanted
+    def look_round(self, seen_by: Iterable[int] = ()) -> dict[int, Identity]:
+        """Return every connection there is now; `seen_by` are processes whose view of the mounts may help."""
+        servers: dict[int, list[OpenDevice]] = {}
+        for device in self.devices():
+            servers.setdefault(device.connection, []).append(device)
+        mounts = _mounts(servers, seen_by)
+        found = {
+            number: Identity(number, mounts.get(number), tuple(servers.get(number, ()))) for number in servers | mounts
         }
+        for number, identity in found.items():
+            self._remember(number, identity)
+        return found
+
+    def look_up(self, connection: int, seen_by: Iterable[int] = ()) -> Identity:
+        """Return what is known of a connection, and was while it lasted."""
+        self.look_round(seen_by)
+        return self._known.get(connection, Identity(connection, None, ()))
+
+    def _remember(self, number: int, identity: Identity) -> None:
+        before = self._known.pop(number, identity)
+        # An unmounted connection that its server still holds is the same; one with another server is not.
+        if identity.mount is None and set(identity.servers) <= set(before.servers):
+            identity = identity._replace(mount=before.mount)
+        self._known[number] = identity if identity.servers else identity._replace(servers=before.servers)
+        if len(self._known) > _MOST_KNOWN:
+            self._known.popitem(last=False)
 
 
-def _mounts(wanted: set[int], pids: Iterable[int]) -> dict[int, Mount]:
-    """Return where connections are mounted: as we see it, or else as the first of `pids` does that sees them at all."""
+def _mounts(servers: dict[int, list[OpenDevice]], seen_by: Iterable[int]) -> dict[int, Mount]:
+    """Return where connections are mounted: as we see it, or else as their servers, or the processes `seen_by`, do."""
     found: dict[int, Mount] = {}
-    viewers: tuple[int | str, ...] = ("self", *dict.fromkeys(pids))
-    for pid in viewers:
+    for mount in processes.mounts():
+        if mount.is_fuse or mount.is_virtiofs:
+            found.setdefault(mount.connection, mount)
+    for pid in dict.fromkeys((*seen_by, *(own[0].tgid for number, own in servers.items() if number not in found))):
         for mount in processes.mounts(pid):
-            if mount.connection in wanted and (mount.is_fuse or mount.is_virtiofs):
+            if mount.connection in servers:
                 found.setdefault(mount.connection, mount)
-        if len(found) == len(wanted):
-            break
     return found
 
 

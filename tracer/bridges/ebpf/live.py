@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import os
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -18,6 +19,7 @@ from tracer.bridges.ebpf.programs import RING_BYTES, TRACEPOINTS, Config, Progra
 from tracer.bridges.ebpf.ring import Ring
 from tracer.bridges.host import processes
 from tracer.bridges.host.server import Log, check_server, ended_early, start_program
+from tracer.bridges.host.words import printable
 from tracer.errors import CaptureError
 from tracer.records import Sink
 
@@ -25,7 +27,7 @@ POLL_S: Final = 0.005
 WORTH_DRAINING: Final = 1 << 20  # bytes that wait: more are drained at once
 LOOK_ROUND_S: Final = 0.1  # how often the server and the counters are looked at
 MOUNT_WAIT_S: Final = 0.5  # INIT is sent before the mount appears in mountinfo
-SERVER_WAIT_S: Final = 2.0  # and a server that we start may hold its connection a little later than that
+SERVER_WAIT_S: Final = 0.3  # a device is opened before it is mounted, so its holder is found at once, or has ended
 _PR_SET_CHILD_SUBREAPER: Final = 36  # <linux/prctl.h>
 
 
@@ -86,7 +88,8 @@ class EbpfBridge:
             programs = stack.enter_context(Programs.load(self._config, self._ring_bytes, with_syscalls=self._syscalls))
             ring = Ring(programs.ring_fd, programs.ring_bytes)
             stack.callback(ring.close)
-            session = _Session(programs, ring, sink, self._config, self._limits(programs))
+            directory = stack.enter_context(Directory(lambda: _devices(programs)))
+            session = _Session(programs, ring, directory, sink, self._config, self._limits(programs))
             server = stack.enter_context(self._aim(session))
             self.attached.set()
             self._capture(session, server, stop)
@@ -106,11 +109,13 @@ class EbpfBridge:
         source = self._source
         if not source.server_argv:
             session.choose(self._selection(session.directory))
+            self._on_note(f"attached to {session.about()}, through eBPF ({session.programs.mode})")
             yield None
             return
         ours = selection.OfServer(session.directory)
         session.choose(ours)
         with _adopting_orphans():
+            self._on_note(f"overhearing the server through eBPF ({session.programs.mode})")
             server = _Server(source.server_argv, ours)
             self.server_pid = server.process.pid
             try:
@@ -137,7 +142,7 @@ class EbpfBridge:
                 self._on_words(server)
                 if server.has_ended() if server else session.selection.has_ended():
                     break
-            stop.wait(POLL_S)
+            session.directory.wait(POLL_S)
         for batch in session.end():
             self._pass_on(session, batch)
         self._on_words(server)
@@ -163,15 +168,22 @@ class EbpfBridge:
 class _Session:
     """The parts of a running capture, and what is known of its connections."""
 
-    def __init__(self, programs: Programs, ring: Ring, sink: Sink, config: Config, limits: Iterator[str]) -> None:
-        self.programs, self.ring, self.sink = programs, ring, sink
-        self.directory = Directory(lambda: _devices(programs))
+    def __init__(
+        self,
+        programs: Programs,
+        ring: Ring,
+        directory: Directory,
+        sink: Sink,
+        config: Config,
+        limits: Iterator[str],
+    ) -> None:
+        self.programs, self.ring, self.directory, self.sink = programs, ring, directory, sink
         self.selection: selection.Selection = selection.Everything()
         self.most_pending = 0
         self._config, self._limits = config, tuple(limits)
         self._channels: dict[int, int] = {}
         self._unwanted: list[int] = []
-        self._before = {device.connection for device in self.directory.devices()} | _mounted()
+        self._before = set(directory.look_round())
         self.batches = Batches(
             ring,
             self._channel_of,
@@ -185,6 +197,14 @@ class _Session:
         self.selection = wanted
         if wanted.fixed:
             self._filter(Choice.ONLY, wanted.fixed)
+        for connection in wanted.fixed:  # told at once, not at its first message, which may never come
+            self._channel_of(connection, 0)
+
+    def about(self) -> str:
+        """Return what is overheard, for a person."""
+        if not self.selection.fixed:
+            return f"every FUSE connection of the host, {len(self._before)} now"
+        return ", ".join(_words(self.directory.look_up(connection)) for connection in self.selection.fixed)
 
     def take(self) -> Batch:
         """Return the next records that are in order."""
@@ -216,13 +236,14 @@ class _Session:
         """Find out about a connection. A new one is waited for: its first request comes while mount(2) is at work."""
         begin_s = time.monotonic()
         while True:
-            identity = self.directory.look_up([connection])[connection]
+            identity = self.directory.look_up(connection)
             wanted = self.selection.wants(identity)
             waited_s = time.monotonic() - begin_s
             if wanted is False or (wanted and identity.mount is not None and waited_s < MOUNT_WAIT_S):
                 return identity, wanted
             if waited_s > (SERVER_WAIT_S if wanted is None else MOUNT_WAIT_S):
-                return identity, bool(wanted)
+                # A new one that nobody holds any more: most likely our server's, which has ended already.
+                return identity, connection not in self._before if wanted is None else wanted
             time.sleep(POLL_S)
 
     def _filter(self, choice: Choice, connections: Sequence[int]) -> None:
@@ -237,8 +258,11 @@ def _devices(programs: Programs) -> list[OpenDevice]:
     ]
 
 
-def _mounted() -> set[int]:
-    return {mount.connection for mount in processes.mounts() if mount.is_fuse or mount.is_virtiofs}
+def _words(identity: Identity) -> str:
+    """Return "/mnt/photos, served by 812 (bindfs)"."""
+    mount, pid = identity.mount, identity.server_pid
+    where = printable(os.fsencode(mount.mount_point), 200) if mount else f"connection {identity.connection}"
+    return f"{where}, served by {pid} ({processes.name(pid)})" if pid else where
 
 
 class _Server:

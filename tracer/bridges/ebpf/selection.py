@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
 from typing import Protocol
 
 from tracer.bridges.ebpf.identity import Directory, Identity
@@ -128,10 +127,3 @@ def descends_from_us(pid: int) -> bool:
             return True
         pid = processes.parent(pid)
     return False
-
-
-def names(identities: Iterable[Identity]) -> str:
-    """Return what a person calls these connections."""
-    return ", ".join(
-        identity.mount.mount_point if identity.mount else f"connection {identity.connection}" for identity in identities
-    )
