@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from benchmarks.made_ring import CannotMake, MadeRing
 from tests.tracer.bridges.ebpf.laid_out import LaidOut
+from tests.tracer.store.test_columns import file_of
 from tracer.bridges.ebpf.batch import HELD_BYTES, HOLD_NS, Batches
 from tracer.bridges.ebpf.event import EVENT, Flag, Kind
 from tracer.bridges.ebpf.joining import ASK_NS, GIVE_UP_NS
@@ -156,6 +157,16 @@ def test_a_cut_message_says_how_long_it_was(kernel: Kernel) -> None:
     kernel.event(Kind.SEND, 2, request(4, WRITE), flag=Flag.CUT_BY_SNAP, wire_len=5000)
     assert [(record.wire_len, len(record.data)) for record in batches.take(LATE).records] == [(1 << 20, 45), (5000, 45)]
     assert batches.cut == 1
+
+
+def test_a_batch_is_written_as_its_records_would_be_one_by_one(kernel: Kernel) -> None:
+    for number in range(60):
+        message = request(2 + number, WRITE, body=bytes([number]) * (number * number * 3))
+        kernel.event(Kind.SEND, 10 * number, message, req=A, cpu=number % 3, flag=Flag.CUT_BY_SNAP, wire_len=1 << 17)
+        kernel.end(10 * number - 15 * (number % 2), 2 + number)
+    records, _ = kernel.batches().take(LATE)
+    assert len(records) == 120
+    assert file_of(records) == file_of(list(records))
 
 
 # -- order ------------------------------------------------------------------------------------------------------------
