@@ -13,9 +13,12 @@ from enum import Enum
 from pathlib import Path
 
 from tracer.analysis.kernels import SYNCFS_SINCE, kernel_version
+from tracer.bridges.ebpf import LoadFailure
+from tracer.bridges.ebpf.programs import Config, Programs
 from tracer.records import ChannelKind
 
 CAP_SYS_PTRACE = 19
+PROBE_RING_BYTES = 1 << 20
 
 
 class Verdict(Enum):
@@ -102,16 +105,22 @@ def _uring() -> Check:
         return Check(
             "fuse over io_uring",
             Verdict.LIMITED,
-            "enabled: what a server reads through io_uring, strace cannot see",
-            "echo N > /sys/module/fuse/parameters/enable_uring, then mount again",
+            "enabled: what a server reads through io_uring is seen by eBPF, not by strace",
+            "only for strace: echo N > /sys/module/fuse/parameters/enable_uring, then mount again",
         )
     return Check("fuse over io_uring", Verdict.GOOD, "off: every message passes read(2) and write(2)")
 
 
-def _btf() -> Check:
-    if Path("/sys/kernel/btf/vmlinux").exists():
-        return Check("eBPF", Verdict.GOOD, "the kernel describes its types (BTF); this version has no eBPF bridge yet")
-    return Check("eBPF", Verdict.LIMITED, "the kernel has no BTF", "a kernel with CONFIG_DEBUG_INFO_BTF")
+def _ebpf() -> Check:
+    """Load the programs for a moment: only the kernel knows whether it takes them."""
+    try:
+        with Programs.load(Config(), PROBE_RING_BYTES) as programs:
+            mode, notes = programs.mode, programs.notes
+    except LoadFailure as failure:
+        return Check("eBPF", Verdict.LIMITED, f"not usable, so strace is: {failure.message}", failure.hint or "")
+    if notes:
+        return Check("eBPF", Verdict.LIMITED, f"works ({mode}), but {'; '.join(notes)}")
+    return Check("eBPF", Verdict.GOOD, f"works ({mode}): whole host, every transport, payloads too; record takes it")
 
 
 def _mounts() -> Check:
@@ -153,4 +162,4 @@ def _output(command: list[str]) -> str:
         return ""
 
 
-CHECKS: tuple[Callable[[], Check], ...] = (_kernel, _device, _strace, _ptrace, _uring, _btf, _mounts, _wireshark)
+CHECKS: tuple[Callable[[], Check], ...] = (_kernel, _device, _strace, _ptrace, _uring, _ebpf, _mounts, _wireshark)
