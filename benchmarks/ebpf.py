@@ -33,11 +33,8 @@ def drain(runs: int, directory: Path) -> list[Row]:
         return []
     with made, _mapped(made) as ring:
         output = directory / "drained.pcapng"
-        least = (
-            Target(">= 2 M/s", least_rate=2e6),
-            Target(">= 1 M/s", least_rate=1e6),
-            Target(">= 1 GB/s", least_rate=2e3),
-        )
+        two_million, one_million = Target(">= 2 M/s", least_rate=2e6), Target(">= 1 M/s", least_rate=1e6)
+        one_gigabyte = Target(">= 1 GB/s", least_rate=2e9 / sum(LARGE))
         row = partial(_row, made, output, runs)
         drained, written = _drained(ring), _written(ring, output)
         return [

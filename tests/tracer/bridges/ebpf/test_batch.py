@@ -163,7 +163,7 @@ def test_a_batch_is_written_as_its_records_would_be_one_by_one(kernel: Kernel) -
     for number in range(60):
         message = request(2 + number, WRITE, body=bytes([number]) * (number * number * 3))
         kernel.event(Kind.SEND, 10 * number, message, req=A, cpu=number % 3, flag=Flag.CUT_BY_SNAP, wire_len=1 << 17)
-        kernel.end(10 * number - 15 * (number % 2), 2 + number)
+        kernel.end(100 + 10 * number - 15 * (number % 2), 2 + number)
     records, _ = kernel.batches().take(LATE)
     assert len(records) == 120
     assert file_of(records) == file_of(list(records))
