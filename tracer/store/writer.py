@@ -82,7 +82,7 @@ class TraceWriter:
     def records(self, batch: Sequence[RawRecord]) -> None:
         """Write a batch with one system call. Numbers that do not fit are stored as the nearest that does.
 
-        RecordColumns are packed whole: the file is the same, in a tenth of the time.
+        RecordColumns are packed whole: the file is the same, in a third of the time.
         """
         if isinstance(batch, RecordColumns):
             self._write_columns(batch)
