@@ -1,29 +1,36 @@
 """Evaluates a filter on a dialogue as it goes on, over the ordinary machinery of traces, in bounded memory.
 
 Records are appended to a trace in memory (memfd), which `Trace.refresh` indexes. When it is long enough, another one
-takes its place; requests that still wait are carried over with their times, so that their replies find them. Names and
-paths that were learnt before are not: a path is known as far as the present trace tells.
+takes its place; requests that still wait are carried over with their times, so that their replies find them, and so are
+the latest records that gave or took names, as many as an eighth of the memory holds: paths are known from those.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Sequence
+from bisect import bisect_right
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 
+from dissectors.opcodes import OPS_BY_NAME
 from tracer.filters.filter import Filter
 from tracer.recording.ring import Piece
 from tracer.records import ChannelInfo, RawRecord
+from tracer.store.prefix import FUSE_AT
 from tracer.store.writer import TraceWriter
-from tracer.trace.columns import Array, Rows
+from tracer.trace.columns import Array, CodeSet, Kind, Rows
+from tracer.trace.events import ENTRY_OPS, FORGET, READDIRPLUS, REMOVALS, RENAMES
 from tracer.trace.pairing import State
 from tracer.trace.trace import Trace
 
 MOST_BYTES = 32 << 20  # of one trace in memory
 AFTER_ALL_NS = 1 << 62  # whatever INIT agreed on was before
-MOST_CARRIED = 1 << 16  # requests that wait; of more the newest are carried over
+MOST_CARRIED_BYTES = 64 << 20  # of requests that wait; of more the newest are carried over
+
+_NAMING = CodeSet((*ENTRY_OPS, READDIRPLUS, *REMOVALS, *RENAMES))
+_FORGETTING = CodeSet((FORGET, OPS_BY_NAME["BATCH_FORGET"].code))
 
 
 class Lookout:
@@ -34,11 +41,11 @@ class Lookout:
     ) -> None:
         self._filter, self._described, self._most_bytes = filter, described, most_bytes
         self._fd = -1
-        self._begin(0, [], [])
+        self._begin(0, b"", {}, [])
         self._told: set[int] = set()  # exchanges that matched while they waited
 
-    def _begin(self, begin_ns: int, carried: Iterable[RawRecord], pieces: list[int]) -> None:
-        """Begin a trace with the requests `carried`, which came with `pieces`."""
+    def _begin(self, begin_ns: int, content: bytes, counts: Mapping[int, int], pieces: list[int]) -> None:
+        """Begin a trace with records carried over: their blocks, and the piece that each of them came with."""
         fresh = os.memfd_create("fusewire-lookout")
         path = Path(f"/proc/self/fd/{fresh}")
         writer = TraceWriter(path)
@@ -46,9 +53,9 @@ class Lookout:
         self._fd, self._writer = fresh, writer
         self._channel_count = 0
         self._announce(begin_ns, None)
-        writer.records(list(carried))
+        writer.blocks(content, counts)
         self.trace = Trace.open(path)
-        self._open: Rows = np.arange(len(pieces), dtype=np.int64)
+        self._open: Rows = np.empty(0, np.int64)
         self._seen = self.trace.exchange_count
         self._rows, self._pieces = list(range(len(pieces))), pieces  # the first row of each piece, and its number
 
@@ -77,18 +84,22 @@ class Lookout:
         self.trace.refresh()
 
     def _begin_anew(self, begin_ns: int) -> None:
-        waiting, trace = self._open[-MOST_CARRIED:], self.trace
-        rows = trace.first_rows[waiting].tolist()
-        told = {place for place, number in enumerate(waiting.tolist()) if number in self._told}
-        carried = [trace.record(row) for row in rows]
-        self._begin(begin_ns, carried, [self._piece_of(row) for row in rows])
-        self._told = told
+        trace = self.trace
+        waiting_rows = latest_rows(trace, trace.first_rows[self._open].astype(np.int64), MOST_CARRIED_BYTES)
+        waiting = self._open[len(self._open) - len(waiting_rows) :]
+        rows = np.union1d(waiting_rows, naming_rows(trace, self._most_bytes // 8))
+        channels = np.bincount(trace.records["channel"][rows]).tolist() if len(rows) else []
+        counts = {channel: count for channel, count in enumerate(channels) if count}
+        told = np.isin(waiting, list(self._told))
+        self._begin(begin_ns, _blocks(trace, rows), counts, [self._piece_of(row) for row in rows.tolist()])
+        self._open = np.searchsorted(self.trace.first_rows, np.searchsorted(rows, waiting_rows))
+        self._told = set(self._open[told].tolist())
         vars(trace).clear()  # it refers to itself: its memory, which is large, would wait for the garbage collector
 
     def forget(self) -> None:
         """Begin anew without the requests that wait: some records were missed, perhaps the replies to them."""
         vars(self.trace).clear()
-        self._begin(AFTER_ALL_NS, [], [])
+        self._begin(AFTER_ALL_NS, b"", {}, [])
         self._told = set()
 
     def matches(self, now_ns: int) -> Rows:
@@ -129,7 +140,7 @@ class Lookout:
         return [trace.record(row) for row in rows if self._piece_of(row) < piece]
 
     def _piece_of(self, row: int) -> int:
-        return self._pieces[int(np.searchsorted(self._rows, row, "right")) - 1]
+        return self._pieces[bisect_right(self._rows, row) - 1]
 
     def close(self) -> None:
         """Let the memory go."""
@@ -137,3 +148,27 @@ class Lookout:
             self._writer.close()
             os.close(self._fd)
             self._fd = -1
+
+
+def naming_rows(trace: Trace, most_bytes: int) -> Rows:
+    """Return the latest records that gave, moved or took names, requests and replies, about `most_bytes` of them."""
+    table = trace.records
+    kind, opcode, mate = table["kind"], table["opcode"], table["mate"]
+    is_naming = (kind == Kind.REPLY) & (mate >= 0) & (table["error"] == 0) & _NAMING.holds(opcode)
+    is_naming |= (kind == Kind.REQUEST) & _FORGETTING.holds(opcode)
+    rows = latest_rows(trace, np.flatnonzero(is_naming), most_bytes // 2)  # a request is about as long as its reply
+    return np.union1d(rows, mate[rows][kind[rows] == Kind.REPLY]).astype(np.int64)
+
+
+def latest_rows(trace: Trace, rows: Rows, most_bytes: int) -> Rows:
+    """Return the last of `rows`, as many as `most_bytes` hold."""
+    size = np.cumsum(trace.records["kept"][rows][::-1].astype(np.int64) + FUSE_AT)
+    return rows[len(rows) - int(np.searchsorted(size, most_bytes, "right")) :]
+
+
+def _blocks(trace: Trace, rows: Rows) -> bytes:
+    """Return the blocks of records, as they lie in the trace."""
+    starts = trace.records["at"][rows].astype(np.int64) - FUSE_AT
+    sizes = trace.file.words[(starts >> 2) + 1]
+    mapped = trace.file.mapped
+    return b"".join([mapped[at : at + size] for at, size in zip(starts.tolist(), sizes.tolist(), strict=True)])

@@ -390,3 +390,21 @@ def test_what_waits_is_found_once_and_its_record_is_at_hand(most_bytes: int) -> 
     assert watched.lookout.older_records(numbers, 5) == requests
     assert latest > 0
     watched.lookout.close()
+
+
+def test_paths_stay_known_when_the_trace_in_memory_begins_anew() -> None:
+    watched = Watched('fuse.path == "/dir/file" && fuse.read', 40_000)
+    watched.talk.lookup(1, b"dir", 2)
+    watched.talk.lookup(2, b"file", 3)
+    watched.talk.lookup(1, b"other", 4)
+    watched.talk.forget(4)
+    for _ in range(200):
+        watched.talk.talk(GETATTR, 5, bytes(500))
+        watched.step()
+    wanted = watched.talk.ask(READ, 3, bytes(40))
+    watched.talk.ask(READ, 4, bytes(40))
+    watched.step()
+    trace = watched.lookout.trace
+    assert trace.records.count < 200
+    assert watched.hits == [wanted]
+    watched.lookout.close()
