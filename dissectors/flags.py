@@ -142,6 +142,22 @@ STATX = Flags(
         0x7FF: "BASIC_STATS",
     },
 )
+# STATX_ATTR_* of <linux/stat.h>; bits that a newer kernel adds print in hexadecimal.
+STATX_ATTR = Flags(
+    "STATX_ATTR",
+    {
+        0x4: "COMPRESSED",
+        0x10: "IMMUTABLE",
+        0x20: "APPEND",
+        0x40: "NODUMP",
+        0x800: "ENCRYPTED",
+        0x1000: "AUTOMOUNT",
+        0x2000: "MOUNT_ROOT",
+        0x100000: "VERITY",
+        0x200000: "DAX",
+        0x400000: "WRITE_ATOMIC",
+    },
+)
 EPOLL = Flags(
     "EPOLL",
     {

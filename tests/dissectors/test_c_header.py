@@ -39,6 +39,7 @@ FOREIGN_TABLES: dict[str, Flags | Enumeration] = {
     "O_": flags.OPEN,
     "FALLOC_FL_": flags.FALLOC,
     "STATX_": flags.STATX,
+    "STATX_ATTR_": flags.STATX_ATTR,
     "EPOLL": flags.EPOLL,
     "RENAME_": flags.RENAME,
     "XATTR_": flags.XATTR,
