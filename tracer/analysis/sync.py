@@ -277,9 +277,7 @@ def _reasons(report: ChannelReport, destroyed: bool) -> list[str]:
         since = ".".join(map(str, SYNCFS_SINCE[info.kind]))
         reasons.append(f"Linux {kernel} sends none to {info.kind.name.lower()}: that began with {since}")
     elif info.kind is ChannelKind.DEV_FUSE and not destroyed:  # the kernel sends DESTROY to other kinds only
-        reasons.append(
-            "a plain fuse mount never sends SYNCFS: the kernel sends it for virtiofs since 5.14 and fuseblk since 6.18"
-        )
+        reasons.append(_of_dev_fuse(info))
     elif info.kind is ChannelKind.CUSE:
         reasons.append("a CUSE character device has no superblock to sync")
     if info.read_only:
@@ -291,3 +289,11 @@ def _reasons(report: ChannelReport, destroyed: bool) -> list[str]:
             "nobody called sync(2) or syncfs(2) on it while it was recorded, or its kernel is older than that"
         )
     return reasons
+
+
+def _of_dev_fuse(info: ChannelInfo) -> str:
+    """Say why a server that reads /dev/fuse got none: fuse and fuseblk both do, only the mount tells them apart."""
+    sends = "the kernel sends it for virtiofs since 5.14 and fuseblk since 6.18"
+    if info.fstype:
+        return f"a plain fuse mount never sends SYNCFS: {sends}"
+    return f"its mount is not known; a plain fuse mount never sends SYNCFS, {sends}"

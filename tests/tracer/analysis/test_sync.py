@@ -286,7 +286,8 @@ def test_channels_are_reported_each_for_itself(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("info", "reason"),
     [
-        (ChannelInfo("/m", kind=ChannelKind.DEV_FUSE), "a plain fuse mount never sends SYNCFS"),
+        (ChannelInfo("/m", kind=ChannelKind.DEV_FUSE, fstype="fuse.sshfs"), "a plain fuse mount never sends SYNCFS: "),
+        (ChannelInfo("/m", kind=ChannelKind.DEV_FUSE), "its mount is not known; a plain fuse mount never sends SYNCFS"),
         (ChannelInfo("/m", kind=ChannelKind.CUSE), "a CUSE character device has no superblock"),
         (ChannelInfo("/m", kind=ChannelKind.FUSEBLK, read_only=True), "mounted read-only"),
         (
@@ -297,7 +298,7 @@ def test_channels_are_reported_each_for_itself(tmp_path: Path) -> None:
         (ChannelInfo("/m", kind=ChannelKind.FUSEBLK, kernel="6.18.44"), "nobody called sync(2) or syncfs(2)"),
         (ChannelInfo("/m", kind=ChannelKind.UNKNOWN), "nobody called sync(2) or syncfs(2)"),
     ],
-    ids=["fuse", "cuse", "read-only", "old-fuseblk", "old-virtiofs", "fuseblk", "unknown"],
+    ids=["fuse", "unknown-mount", "cuse", "read-only", "old-fuseblk", "old-virtiofs", "fuseblk", "unknown"],
 )
 def test_why_there_is_none_is_said(info: ChannelInfo, reason: str, tmp_path: Path) -> None:
     talk = Dialogue(channels=[info])
