@@ -14,7 +14,7 @@ from typing import Any, Final
 SONAME: Final = "libbpf.so.1"
 BPF_ANY: Final = 0
 _MESSAGES_KEPT = 60
-_MESSAGE_BYTES = 16384  # the verifier's log comes as one message
+_MESSAGE_BYTES = 1 << 20  # the verifier's log comes as one message, and what it did not like stands at its end
 
 Pointer = ctypes.c_void_p
 _int, _uint, _size, _str = ctypes.c_int, ctypes.c_uint32, ctypes.c_size_t, ctypes.c_char_p
@@ -134,6 +134,8 @@ class ProgramInfo(ctypes.Structure):
 
 
 _messages: deque[str] = deque(maxlen=_MESSAGES_KEPT)
+_text = ctypes.create_string_buffer(_MESSAGE_BYTES)
+_c_library = ctypes.CDLL(None)
 
 
 @cache
@@ -150,7 +152,7 @@ def load() -> Any:
 
 def messages() -> list[str]:
     """Return the last lines the library had to say since `forget_messages`, oldest first."""
-    return [line for text in _messages for line in text.splitlines()]
+    return list(_messages)
 
 
 def forget_messages() -> None:
@@ -166,9 +168,8 @@ def failure() -> OSError:
 
 def _keep_message(level: int, form: bytes, arguments: int) -> int:
     # a va_list passes as a pointer on x86-64 and arm64, which is all vsnprintf needs
-    text = ctypes.create_string_buffer(_MESSAGE_BYTES)
-    ctypes.CDLL(None).vsnprintf(text, _size(_MESSAGE_BYTES), form, Pointer(arguments))
-    _messages.append(text.value.decode(errors="replace"))
+    _c_library.vsnprintf(_text, _size(_MESSAGE_BYTES), form, Pointer(arguments))
+    _messages.extend(_text.value.decode(errors="replace").splitlines())
     return 0
 
 

@@ -104,6 +104,18 @@ static __always_inline int stage_argument(struct stage *stage, const struct fuse
 	return 1;
 }
 
+/*
+ * Where an array of arguments begins.  Not `args->in_args`: a load from there would be relocated as one of the whole
+ * array, which libbpf refuses where that is of another size (3 arguments in 6.1, 4 since 6.9); nor may clang put the
+ * offset into the load.
+ */
+#define arguments_at(args, member)                                                                                     \
+	({                                                                                                             \
+		__u64 offset = bpf_core_field_offset(struct fuse_args, member);                                        \
+		opaque(offset);                                                                                        \
+		(const struct fuse_arg *)((const void *)(args) + offset);                                              \
+	})
+
 static __always_inline void begin_message(struct stage *stage, __u32 header, __u32 wire_len)
 {
 	__u64 limit = wire_len;
@@ -153,6 +165,7 @@ static __always_inline void emit_send(const struct fuse_req *req, enum fw_progra
 {
 	struct fw_counters *counters = counters_here();
 	const struct fuse_args *args = req->args;
+	const struct fuse_arg *arguments;
 	struct fuse_in_header *header;
 	struct stage *stage;
 	int is_paged;
@@ -179,24 +192,25 @@ static __always_inline void emit_send(const struct fuse_req *req, enum fw_progra
 	begin_message(stage, sizeof(*header), header->len);
 	count = args->in_numargs;
 	is_paged = BPF_CORE_READ_BITFIELD(args, in_pages);
-	if (stage_argument(stage, args, args->in_args, 0, count, is_paged) &&
-	    stage_argument(stage, args, args->in_args, 1, count, is_paged) &&
-	    stage_argument(stage, args, args->in_args, 2, count, is_paged))
-		stage_argument(stage, args, args->in_args, 3, count, is_paged);
+	arguments = arguments_at(args, in_args);
+	if (stage_argument(stage, args, arguments, 0, count, is_paged) &&
+	    stage_argument(stage, args, arguments, 1, count, is_paged) &&
+	    stage_argument(stage, args, arguments, 2, count, is_paged))
+		stage_argument(stage, args, arguments, 3, count, is_paged);
 	emit(stage, counters, program);
 }
 
 /* The length of a reply is nobody's word: a server on io_uring may leave out.h.len empty, so it is counted. */
-static __always_inline __u32 reply_length(const struct fuse_args *args, __u32 count, int failed)
+static __always_inline __u32 reply_length(const struct fuse_arg *arguments, __u32 count, int failed)
 {
 	__u32 length = sizeof(struct fuse_out_header);
 
 	if (failed)
 		return length;
 	if (count > 0)
-		length += args->out_args[0].size;
+		length += arguments[0].size;
 	if (count > 1)
-		length += args->out_args[1].size;
+		length += arguments[1].size;
 	return length;
 }
 
@@ -204,6 +218,7 @@ static __always_inline void emit_end(const struct fuse_req *req, enum fw_program
 {
 	struct fw_counters *counters = counters_here();
 	const struct fuse_args *args = req->args;
+	const struct fuse_arg *arguments = arguments_at(args, out_args);
 	struct fuse_out_header *header;
 	struct stage *stage;
 	int empty, is_paged;
@@ -224,13 +239,13 @@ static __always_inline void emit_end(const struct fuse_req *req, enum fw_program
 	if (bpf_core_field_exists(req->ring_queue) && stage->event.flags & FW_URING)
 		stage->event.queue = BPF_CORE_READ((struct fuse_ring_queue *)req->ring_queue, qid);
 	header = (struct fuse_out_header *)stage->bytes;
-	begin_message(stage, sizeof(*header), reply_length(args, count, empty));
+	begin_message(stage, sizeof(*header), reply_length(arguments, count, empty));
 	header->len = stage->event.wire_len;
 	header->error = req->out.h.error;
 	header->unique = req->in.h.unique;
 	is_paged = BPF_CORE_READ_BITFIELD(args, out_pages);
-	if (!empty && stage_argument(stage, args, args->out_args, 0, count, is_paged))
-		stage_argument(stage, args, args->out_args, 1, count, is_paged);
+	if (!empty && stage_argument(stage, args, arguments, 0, count, is_paged))
+		stage_argument(stage, args, arguments, 1, count, is_paged);
 	/*
 	 * A waiter that looked just when the request was marked as finished goes on at once, and `args` lie on its stack:
 	 * what was read may be of somebody else by now.  Then the arguments no longer agree with the request.
