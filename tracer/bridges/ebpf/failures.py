@@ -68,6 +68,10 @@ class Cause(Enum):
         "boot with lockdown=integrity; until then: --bridge strace",
     )
     NO_MEMORY = ("the kernel has no memory for a ring of this size", "a smaller ring")
+    PROCESSOR = (
+        "loads of this processor may overtake each other and Python has no barriers, so the ring cannot be read",
+        "until then: --bridge strace",
+    )
     REFUSED = (
         "the kernel refused the eBPF programs",
         "please report it with the lines above; until then: --bridge strace",

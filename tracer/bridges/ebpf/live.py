@@ -21,12 +21,13 @@ from tracer.bridges.host import processes
 from tracer.bridges.host.server import Log, check_server, ended_early, start_program
 from tracer.bridges.host.words import printable
 from tracer.errors import CaptureError
-from tracer.records import Sink
+from tracer.records import ChannelKind, Sink
 
 POLL_S: Final = 0.005
 WORTH_DRAINING: Final = 1 << 20  # bytes that wait: more are drained at once
 LOOK_ROUND_S: Final = 0.1  # how often the server and the counters are looked at
 MOUNT_WAIT_S: Final = 0.5  # INIT is sent before the mount appears in mountinfo
+END_S: Final = 30.0
 SERVER_WAIT_S: Final = 0.3  # a device is opened before it is mounted, so its holder is found at once, or has ended
 _PR_SET_CHILD_SUBREAPER: Final = 36  # <linux/prctl.h>
 
@@ -214,7 +215,8 @@ class _Session:
     def end(self) -> Iterator[Batch]:
         """Detach, then yield what is still in the ring; the last batch tells what was lost without a trace."""
         self.programs.detach()
-        while self.ring.pending():
+        deadline_s = time.monotonic() + END_S  # a record that is never committed would stay for ever
+        while self.ring.pending() and time.monotonic() < deadline_s:
             yield self.batches.take(time.monotonic_ns())
         yield self.batches.finish(self.programs.counters()["events"])
 
@@ -227,6 +229,8 @@ class _Session:
                 saw_init = connection not in self._before
                 info = describe(identity, saw_init=saw_init, snap_bytes=self._config.snap, limits=self._limits)
                 self._channels[connection] = self.sink.channel(info)
+                if info.kind is ChannelKind.VIRTIOFS:
+                    self.batches.has_no_server(self._channels[connection])
             elif not self.selection.fixed:
                 self._unwanted = [*self._unwanted, connection][-16:]
                 self._filter(Choice.EXCEPT, self._unwanted)

@@ -15,7 +15,7 @@ from typing import Final, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from tracer.errors import CaptureError
+from tracer.bridges.ebpf.failures import Cause, LoadFailure
 
 Bytes = npt.NDArray[np.uint8]
 Positions = npt.NDArray[np.int64]
@@ -47,7 +47,7 @@ class Ring:
     def __init__(self, fd: int, size: int) -> None:
         """Map the ring of `size` bytes, as `max_entries` of its map says.
 
-        Raises CaptureError on a processor whose loads may overtake each other, and OSError when it cannot be mapped.
+        Raises LoadFailure on a processor whose loads may overtake each other, and OSError when it cannot be mapped.
         """
         _refuse_weakly_ordered()
         self.size = size
@@ -182,9 +182,5 @@ def _next(found: Positions) -> Positions:
 
 
 def _refuse_weakly_ordered() -> None:
-    machine = platform.machine()
-    if machine not in _STRONGLY_ORDERED:
-        raise CaptureError(
-            f"the eBPF ring cannot be read on {machine}: its loads may overtake each other, and Python has no barriers",
-            "record with --bridge strace",
-        )
+    if platform.machine() not in _STRONGLY_ORDERED:
+        raise LoadFailure(Cause.PROCESSOR, platform.machine())
