@@ -29,6 +29,7 @@ from tracer.bridges.ebpf.objects import OBJECT as OBJECT
 from tracer.bridges.ebpf.objects import TRACEPOINTS as TRACEPOINTS
 
 RING_BYTES: Final = 64 << 20
+PROBE_RING_BYTES: Final = 1 << 16
 _ALL_OPCODES = (1 << 64) - 1
 _ITERATOR_READ_BYTES = CONNECTION.itemsize * 2048
 _NO_PAYLOADS = "payloads that lie in pages cannot be read on this machine: headers and arguments only"
@@ -244,6 +245,38 @@ class Programs:
         if self._library.bpf_obj_get_info_by_fd(fd, ctypes.byref(info), ctypes.byref(length)):
             raise libbpf.failure()
         return info
+
+
+class Finding(NamedTuple):
+    """One thing that can or cannot be captured here; `mend` says what would change it."""
+
+    name: str
+    is_good: bool
+    fact: str
+    mend: str = ""
+
+
+def probe() -> list[Finding]:
+    """Load the programs for a moment, without recording anything, and tell what they could see."""
+    try:
+        with Programs.load(Config(opcodes=frozenset()), PROBE_RING_BYTES) as programs:
+            return list(_findings(programs))
+    except LoadFailure as failure:
+        return [Finding("eBPF", False, failure.message, failure.hint)]
+
+
+def _findings(programs: Programs) -> Iterator[Finding]:
+    if programs.mode == TRACEPOINTS:
+        yield Finding("eBPF", True, "every request of this host is seen, by the kernel's own tracepoints")
+    else:
+        fact = "every request of this host is seen, by functions of the kernel: when it is read, not when it is queued"
+        yield Finding("eBPF", True, fact, "Linux 6.12 has tracepoints")
+    if programs.direct_map is None:
+        yield Finding("eBPF payloads", False, _NO_PAYLOADS, "--bridge strace sees what passes read(2) and write(2)")
+    else:
+        yield Finding("eBPF payloads", True, "the data of READ and WRITE can be read, spliced and by io_uring too")
+    if _NO_VIRTIO_FORGETS in programs.notes:
+        yield Finding("eBPF, virtiofs", False, _NO_VIRTIO_FORGETS, "a kernel that allows fentry")
 
 
 class _Attempt(NamedTuple):

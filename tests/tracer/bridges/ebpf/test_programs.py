@@ -24,7 +24,8 @@ from tests.servers.base import Running
 from tests.servers.memory import Memory, RingMemory
 from tests.servers.splicing import Splicing
 from tests.tracer.bridges.ebpf.captured import IN_HEADER, Event, capturing, why_not_built
-from tracer.bridges.ebpf import libbpf
+from tracer.bridges.ebpf import libbpf, objects
+from tracer.bridges.ebpf import programs as programs_module
 from tracer.bridges.ebpf.event import EVENT_BYTES, SMALL_BYTES, Choice, ConnectionFlag, Flag, Kind
 from tracer.bridges.ebpf.programs import Config, Programs
 
@@ -374,3 +375,20 @@ def test_attaching_and_detaching_under_load_harms_nobody(mounted: Running) -> No
         load.kill()
         load.wait(10)
     assert (mounted.mount_point / "numbers.bin").read_bytes() == numbers
+
+
+def test_the_probe_tells_what_can_be_captured_here_and_records_nothing(mounted: Running) -> None:
+    with capturing(Config()) as capture:
+        findings = programs_module.probe()
+        assert findings[0].is_good
+        assert ("eBPF payloads" in [one.name for one in findings if one.is_good]) == (
+            capture.programs.direct_map is not None
+        )
+
+
+def test_the_probe_tells_why_nothing_can_be_captured(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(objects, "OBJECT", tmp_path / "absent.bpf.o")
+    (finding,) = programs_module.probe()
+    assert not finding.is_good
+    assert "clang" in finding.fact
+    assert "apt-get install" in finding.mend
