@@ -66,8 +66,18 @@ class RawRecord(NamedTuple):
     server_tid: int = 0
     comm: bytes = b""  # name of the calling process, as the kernel has it (at most 16 bytes), if known
     queue: int = 0  # virtqueue index or io_uring queue
-    desc_head: int = 0  # virtqueue: index of the chain's first descriptor
+    desc_head: int = 0  # virtqueue: index of the chain's first descriptor; eBPF: what st_dev says
     result: int = 0  # negative errno of the server's write, when the kernel refused it
+
+    @property
+    def st_dev(self) -> str:
+        """Device number of the superblock the request is about, as mountinfo prints it; empty where not known.
+
+        eBPF sees `fm->sb->s_dev`, which tells the submounts of a connection apart: major << 20 | minor.
+        """
+        if self.bridge != BridgeKind.EBPF or not self.desc_head:
+            return ""
+        return f"{self.desc_head >> 20}:{self.desc_head & 0xFFFFF}"
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -177,6 +187,7 @@ class ChannelInfo:
     init_flags: int = 0
     big_endian: bool = False
     snap_bytes: int = 0  # bytes kept of each message; 0: all
+    deliveries: bool = False  # when the server takes its requests is recorded too (RecordFlag.DELIVERED)
     notes: tuple[str, ...] = field(default=())  # what this bridge cannot see here, one sentence each
 
 

@@ -163,7 +163,7 @@ def _submount(trace: Trace, channel: int, rows: Rows, nodeid: int) -> SubmountRe
     report = SubmountReport(
         nodeid,
         trace.names(channel).path(nodeid, last),
-        trace.channels[channel].st_dev if nodeid == ROOT_ID else "",
+        trace.channels[channel].st_dev if nodeid == ROOT_ID else _st_dev(trace, rows),
         len(rows),
         trace.exchange_of(trace.names(channel).submounts[nodeid]) if nodeid != ROOT_ID else 0,
         written_bytes=writes.answered_bytes,
@@ -176,6 +176,13 @@ def _submount(trace: Trace, channel: int, rows: Rows, nodeid: int) -> SubmountRe
             synced = row
     report.unsynced_bytes = writes.unsynced_bytes(synced)
     return report
+
+
+def _st_dev(trace: Trace, rows: Rows) -> str:
+    """Return the device number of a submount: that of a SYNCFS if there is one, which is about no other."""
+    syncs = rows[trace.records["opcode"][rows] == SYNCFS]
+    told = (trace.record(row).st_dev for row in (*syncs[:1].tolist(), *rows[-1:].tolist()))
+    return next(filter(None, told), "")
 
 
 def _request(trace: Trace, row: int, writes: _Writes, synced: int) -> SyncRequest:

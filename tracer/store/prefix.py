@@ -1,4 +1,4 @@
-"""What stands before the FUSE bytes in each packet: Wireshark's tags, then what the bridge knew about the record.
+r"""What stands before the FUSE bytes in each packet: Wireshark's tags, then what the bridge knew about the record.
 
 Link type 252 (LINKTYPE_WIRESHARK_UPPER_PDU) packets begin with big-endian tag/length/value triples. Tag 12 names the
 dissector; tag 0 ends the list. Then comes the prefix, little endian whatever the machine, version 1, 48 bytes:
@@ -17,7 +17,8 @@ dissector; tag 0 ends the list. Then comes the prefix, little endian whatever th
 |     20 | u32    | server_tid |                                                     |
 |     24 | u8[16] | comm       | name of the calling process, NUL-padded             |
 |     40 | i32    | result     | negative errno of a refused write, else 0           |
-|     44 | u32    | desc_head  | first descriptor of the virtqueue chain             |
+|     44 | u32    | desc_head  | first descriptor of the virtqueue chain; eBPF: the  |
+|        |        |            | superblock's device number, major << 20 \| minor    |
 
 Two kinds of records are no message of the server's, told by their flags. ABORTED: nobody answered the request, and the
 kernel ended it; the bytes are the fuse_out_header {16, errno, unique} the server might have sent, as the caller got

@@ -14,7 +14,7 @@ from tests.tracer.dialogue import DESTROY, GETATTR, SYNCFS, WRITE, Dialogue
 from tracer.analysis.sync import SubmountReport, SyncReport, SyncRequest, sync_report
 from tracer.output.style import Painter
 from tracer.output.sync_text import sync_json, sync_lines
-from tracer.records import ChannelInfo, ChannelKind, RecordFlag
+from tracer.records import BridgeKind, ChannelInfo, ChannelKind, RecordFlag
 
 GOLDEN = Path(__file__).parent / "golden"
 EIO, ENOSYS, EINTR = -5, -38, -4
@@ -281,6 +281,13 @@ def test_channels_are_reported_each_for_itself(tmp_path: Path) -> None:
     report = report_of(talk, tmp_path)
     assert [(one.info.name, len(one.submounts[0].requests)) for one in report.channels] == [("/a", 1), ("/b", 0)]
     assert report.channels[0].submounts[0].st_dev == "7:0"
+
+
+def test_a_submount_has_the_device_that_the_kernel_told_of_its_syncfs(talk: Dialogue, tmp_path: Path) -> None:
+    talk.lookup(1, b"sub", 5, submount=True)
+    talk.syncfs(5, bridge=BridgeKind.EBPF, desc_head=47)
+    talk.talk(GETATTR, 5, bridge=BridgeKind.EBPF, desc_head=8 << 20 | 1)
+    assert [one.st_dev for one in report_of(talk, tmp_path).channels[0].submounts][1:] == ["0:47"]
 
 
 @pytest.mark.parametrize(

@@ -219,7 +219,7 @@ class Batches:
             server_tid=np.where(by_server, events["tid"], np.uint32(0)),
             comm=np.where(has_caller, events["comm"], np.bytes_(b"")).astype("S16"),
             queue=events["queue"].copy(),
-            desc_head=np.broadcast_to(np.uint32(0), len(events)),
+            desc_head=events["s_dev"].copy(),
             result=result,
         )
 

@@ -98,12 +98,13 @@ def test_a_request_and_its_reply_become_the_records_any_bridge_gives(kernel: Ker
     asked = kernel.send(1000, 2, s_dev=CONNECTION)
     answered = kernel.end(2000, 2, s_dev=CONNECTION, queue=3)
     records, gaps = kernel.batches().take(LATE)
+    dev = CONNECTION
     assert list(records) == [
         RawRecord(
-            OFFSET_NS + 1000, 0, Direction.TO_SERVER, asked, len(asked), BridgeKind.EBPF, 0, SERVER, 0, b"ls"
+            OFFSET_NS + 1000, 0, Direction.TO_SERVER, asked, len(asked), BridgeKind.EBPF, 0, SERVER, 0, b"ls", 0, dev
         ),
         RawRecord(
-            OFFSET_NS + 2000, 0, Direction.TO_KERNEL, answered, 16, BridgeKind.EBPF, 0, SERVER, SERVER + 1, b"", 3
+            OFFSET_NS + 2000, 0, Direction.TO_KERNEL, answered, 16, BridgeKind.EBPF, 0, SERVER, SERVER + 1, b"", 3, dev
         ),
     ]  # fmt: skip
     assert gaps == []
