@@ -8,6 +8,7 @@ import threading
 import time
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from pathlib import Path
 
 import pytest
 
@@ -17,6 +18,9 @@ from tests.tracer.bridges.collecting import unique as unique
 from tracer.bridges.ebpf import EbpfBridge, Source
 from tracer.errors import TracerError
 from tracer.records import Bridge, ChannelInfo, Direction, RawRecord, RecordFlag
+from tracer.store.writer import TraceWriter
+from tracer.trace.exchange import Exchange
+from tracer.trace.trace import Trace
 
 LOOKUP, FORGET, GETATTR, SETATTR, OPEN, READ, WRITE, RELEASE, FLUSH, INIT = 1, 2, 3, 4, 14, 15, 16, 18, 25, 26
 INTERRUPT, NOTIFY_REPLY, BATCH_FORGET, SYNCFS = 36, 41, 42, 50
@@ -211,3 +215,20 @@ def _put(content: bytearray, at: int, piece: bytes) -> None:
     if len(content) < at + len(piece):
         content.extend(bytes(at + len(piece) - len(content)))
     content[at : at + len(piece)] = piece
+
+
+def trace_of(collected: Collected, path: Path) -> Trace:
+    """Write what was recorded into a trace, and open it."""
+    with TraceWriter(path) as writer:
+        for info in collected.channels:
+            writer.channel(info)
+        writer.records(collected.all)
+        for gap in collected.gaps:
+            writer.gap(gap)
+    return Trace.open(path)
+
+
+def exchanges_of(trace: Trace, mount_point: object, name: str) -> list[Exchange]:
+    """Return the exchanges of the channel that is mounted there, with an opcode's name."""
+    (number,) = [n for n, info in enumerate(trace.channels) if info.mount_point == str(mount_point)]
+    return [one for one in trace.exchanges() if one.channel == number and one.message.name == name]

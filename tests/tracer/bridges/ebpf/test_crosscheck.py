@@ -1,4 +1,4 @@
-"""What eBPF records is what strace records of the same workload, byte for byte, what servers witnessed, what is on disk."""
+"""What eBPF records is what strace records of the same workload, what servers witnessed, and what is on disk."""
 
 from __future__ import annotations
 
