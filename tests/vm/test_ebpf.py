@@ -18,7 +18,7 @@ from tests.servers.base import seed
 from tests.vm import virtiofsd
 from tests.vm.conftest import TAG, Booted
 from tests.vm.guest import SHARE
-from tracer.bridges.ebpf.event import EVENT, EVENT_BYTES, Flag, Kind
+from tracer.bridges.ebpf.event import EVENT, EVENT_BYTES, ConnectionFlag, Flag, Kind
 from tracer.bridges.ebpf.programs import OBJECT
 
 pytestmark = pytest.mark.vm
@@ -48,6 +48,9 @@ MOUNTS = {
     "bindfs": "bindfs /tmp/source /mnt/bindfs",
     "virtiofs": f"mount -t virtiofs {TAG} /mnt/virtiofs",
 }
+# A server holds a device, virtiofs has none; every mount is found by a file of our own on it.
+IS_OURS = ConnectionFlag.ON_MOUNT
+SEEN_BY = {"bindfs": {ConnectionFlag(0), IS_OURS}, "virtiofs": {IS_OURS}}
 
 
 @dataclass
@@ -84,9 +87,9 @@ def captured(booted: Booted) -> Captured:
     (out / "work").write_text(WORK)
     inside = f"{SHARE}/{out.name}"
     steps = [f"sh {inside}/work /mnt/{mount} {shlex.quote(MOUNTS[mount])} {inside}/{mount}" for mount in mounts]
-    # all stay until the end: a number is given again once its mount is gone
-    script = " && ".join((*steps, *(f"umount /mnt/{mount}" for mount in mounts)))
-    result = guest.python("-m", "tests.vm.inside.capture", inside, "sh", "-c", script, timeout_s=150)
+    places = ":".join(f"/mnt/{mount}" for mount in mounts)
+    command = ["tests.vm.inside.capture", inside, places, "sh", "-c", " && ".join(steps)]
+    result = guest.python("-m", *command, timeout_s=150)
     assert result.status in (0, 3), result
     facts = json.loads((out / "facts.json").read_text())
     assert "cause" not in facts, "\n".join((facts["message"], *facts["lines"]))
@@ -178,3 +181,14 @@ def test_payloads_are_what_the_files_hold(captured: Captured, mount: str) -> Non
 
 def test_what_is_forgotten_is_seen(captured: Captured, mount: str) -> None:
     assert {opcode(data) for _, data in captured.of(mount, Kind.READ)} & {FORGET, BATCH_FORGET}
+
+
+def test_connections_are_known_by_who_serves_them_and_what_was_agreed(captured: Captured, mount: str) -> None:
+    number = captured.connections[mount]
+    (init,) = (reply for request, reply in exchanges(captured, mount) if opcode(request) == INIT)
+    (minor,) = struct.unpack_from("<I", init, OUT_HEADER + 4)
+    found = [one for one in captured.facts["connections"] if one["connection"] == number]
+    assert {ConnectionFlag(one["flags"]) & IS_OURS for one in found} == SEEN_BY[mount]
+    for one in found:
+        assert (one["minor"], one["s_dev"]) == (minor, number)
+        assert ConnectionFlag(one["flags"]) & ConnectionFlag.CONNECTED

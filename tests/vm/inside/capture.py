@@ -1,13 +1,15 @@
 """Runs in the guest: loads the eBPF programs, runs a workload, leaves what came out of the ring in the share.
 
-    python -m tests.vm.inside.capture DIRECTORY COMMAND...
+    python -m tests.vm.inside.capture DIRECTORY MOUNT_POINTS COMMAND...
 
-DIRECTORY gets events.bin (a length of 4 bytes before each event) and facts.json. Exits with 3 when nothing loads.
+MOUNT_POINTS are those that COMMAND mounts, divided by colons; they are unmounted in the end. DIRECTORY gets events.bin
+(a length of 4 bytes before each event) and facts.json. Exits with 3 when nothing loads.
 """
 
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -21,8 +23,8 @@ RING_BYTES = 64 << 20  # a whole workload: nothing is dropped however slow this 
 DRAIN_EVERY_S = 0.05
 
 
-def main(directory: Path, command: list[str]) -> int:
-    """Capture while `command` runs."""
+def main(directory: Path, mount_points: list[str], command: list[str]) -> int:
+    """Capture while `command` runs, and while what it mounted is unmounted."""
     try:
         programs = Programs.load(Config(), RING_BYTES)
     except LoadFailure as failure:
@@ -32,6 +34,8 @@ def main(directory: Path, command: list[str]) -> int:
     with programs, open(directory / "events.bin", "wb") as out:
         ring = Ring(programs.ring_fd, programs.ring_bytes)
         status = run(command, ring, out)
+        connections = known(programs, mount_points)
+        status = status or run(["umount", *mount_points], ring, out)
         facts = {
             "mode": programs.mode,
             "attached": programs.attached(),
@@ -39,11 +43,22 @@ def main(directory: Path, command: list[str]) -> int:
             "notes": programs.notes,
             "misses": programs.recursion_misses(),
             "counters": {name: int(programs.counters()[name].sum()) for name in programs.counters().dtype.names},
+            "connections": connections,
             "status": status,
         }
         ring.close()
     (directory / "facts.json").write_text(json.dumps(facts))
     return 0
+
+
+def known(programs: Programs, mount_points: list[str]) -> list[dict[str, int]]:
+    """Return what the kernel's table of open files tells of connections, those of the mount points among them."""
+    files = [os.open(place, os.O_PATH) for place in mount_points]
+    try:
+        return [dict(connection._asdict(), flags=int(connection.flags)) for connection in programs.connections()]
+    finally:
+        for file in files:
+            os.close(file)
 
 
 def run(command: list[str], ring: Ring, out: BinaryIO) -> int:
@@ -70,4 +85,4 @@ def drain(ring: Ring, out: BinaryIO) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main(Path(sys.argv[1]), sys.argv[2:]))
+    sys.exit(main(Path(sys.argv[1]), sys.argv[2].split(":"), sys.argv[3:]))
