@@ -9,7 +9,6 @@ import io
 import os
 import sys
 import traceback
-from importlib.metadata import PackageNotFoundError, version
 
 from tracer.cli.command import Command, Exit, printable, say
 from tracer.errors import TracerError
@@ -78,7 +77,7 @@ def _parser(argv: list[str]) -> tuple[argparse.ArgumentParser, dict[str, Command
         description="Wireshark for the FUSE protocol: record, decode and show what a kernel and a FUSE server say.",
         epilog="Exit codes: 0 fine, 1 a finding, 2 usage or bad input, 3 the capture lost records, 70 a bug.",
     )
-    parser.add_argument("--version", action="version", version=f"fusewire {_version()}")
+    parser.add_argument("--version", action=_Version, nargs=0, help="show the version and end")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", title="commands")
     wanted = next((word for word in argv if not word.startswith("-")), "")
     loaded: dict[str, Command] = {}
@@ -91,7 +90,17 @@ def _parser(argv: list[str]) -> tuple[argparse.ArgumentParser, dict[str, Command
     return parser, loaded
 
 
+class _Version(argparse.Action):
+    """Says the version; looking it up takes longer than all the rest of the start, so only when it is asked for."""
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: object) -> None:
+        print(f"fusewire {_version()}")
+        parser.exit()
+
+
 def _version() -> str:
+    from importlib.metadata import PackageNotFoundError, version
+
     try:
         return version("fusewire")
     except PackageNotFoundError:
