@@ -75,7 +75,7 @@ class _Printer:
         mates = np.where(kinds == Kind.REQUEST, table["mate"][first], -1).astype(np.int64)
         asked, answers = read_bodies(self._trace, first), read_bodies(self._trace, mates)
         latencies_ns, errors = self._trace.latencies_ns(numbers), self._error_texts(mates)
-        facts = (*self._facts(numbers, first), latencies_ns.tolist(), self._extras(first, mates))
+        facts = (*self._facts(numbers, first), latencies_ns.tolist(), self._extras(numbers, first, mates))
         by_hand = self._by_hand(latencies_ns, asked, answers)
         bodies = [(asked[place], answers[place]) for place in by_hand]
         for place in by_hand:
@@ -127,12 +127,25 @@ class _Printer:
         joined, texts, size = callers.tobytes(), self._callers, _CALLER.itemsize
         return [texts[joined[at : at + size]] for at in range(0, len(joined), size)]
 
-    def _extras(self, first: Rows, mates: Rows) -> list[bytes]:
-        """Return what is said of records with flags, and of exchanges of which not all was kept."""
+    def _extras(self, numbers: Rows, first: Rows, mates: Rows) -> list[bytes]:
+        """Return what is said of records with flags, of exchanges of which not all was kept, and of their servers."""
         flags, lost = self._trace.records["flags"][first], _lost_bytes(self._trace, first, mates)
-        found = [b""] * len(first)
+        found = self._timings(numbers, first, mates)
         for place in np.flatnonzero((flags != 0) | (lost != 0)).tolist():
-            found[place] = _extra_text(int(flags[place]), int(lost[place]))
+            found[place] += _extra_text(int(flags[place]), int(lost[place]))
+        return found
+
+    def _timings(self, numbers: Rows, first: Rows, mates: Rows) -> list[bytes]:
+        """Return when the server read each request, as far as the capture tells; nothing where it does not."""
+        trace = self._trace
+        if not trace.has_deliveries:
+            return [b""] * len(first)
+        waits_ns, service_ns = trace.queue_waits_ns(numbers).tolist(), trace.service_ns(numbers).tolist()
+        found = [_timing_text(*times) for times in zip(waits_ns, service_ns, strict=True)]
+        for place in np.flatnonzero(trace.states(numbers) == State.PENDING.value).tolist():
+            was_read = trace.timing(int(numbers[place])).was_read
+            if was_read is not None:
+                found[place] += b',"server_read":%b' % (b"true" if was_read else b"false")
         return found
 
     def _error_texts(self, mates: Rows) -> list[bytes]:
@@ -184,6 +197,11 @@ def _caller_text(caller: bytes) -> bytes:
 
 def _error_text(error: int) -> bytes:
     return b'%d,"error_name":%b' % (error, orjson.dumps(error_text(error))) if error else b"0"
+
+
+def _timing_text(wait_ns: int, service_ns: int) -> bytes:
+    text = b',"queue_wait_ns":%d' % wait_ns if wait_ns >= 0 else b""
+    return text + b',"service_ns":%d' % service_ns if service_ns >= 0 else text
 
 
 def _extra_text(flags: int, lost: int) -> bytes:

@@ -16,6 +16,7 @@ from dissectors.text import escape
 from tracer.output.caller import caller_text
 from tracer.output.reading import Body, read_bodies
 from tracer.output.style import Painter, Style, clock, duration
+from tracer.output.timing import NOBODY, is_telling, open_label, timing_words
 from tracer.records import RecordFlag
 from tracer.trace.columns import Array, Kind, Rows
 from tracer.trace.exchange import Exchange
@@ -29,6 +30,7 @@ KEPT_SECONDS = 4096  # whose local time is kept as text
 NS, NS_PER_US = 1_000_000_000, 1000
 STATES = tuple(State)
 OPEN = frozenset({State.PENDING, State.LOST})
+ABORTED = State.ABORTED.value
 REQUEST, REPLY = int(Kind.REQUEST), int(Kind.REPLY)  # comparing with an enum's member takes several times as long
 NAMED_IN_PARENT = frozenset(code for code, op in OPS.items() if op.node is NodeIs.PARENT)
 
@@ -137,19 +139,21 @@ class Lines:
         reply: Body | None,
     ) -> Line:
         """Put the facts about one exchange together; they come in the order of _Facts."""
-        is_open = STATES[state] in OPEN
+        is_open, is_aborted = STATES[state] in OPEN, state == ABORTED
         name = _name_in_parent(kind, opcode, body.values)
         return Line(
             number,
             time,
-            STATES[state].name.lower() if is_open else duration(latency_ns if latency_ns >= 0 else None),
+            self._open_label(number, state) if is_open else duration(latency_ns if latency_ns >= 0 else None),
             submount,
             _name(kind, opcode),
             _path(nodeid, path, name),
-            self._orphan(row, error) if kind == REPLY else _what(kind, opcode, body, reply, error, refusal, name),
+            self._orphan(row, error)
+            if kind == REPLY
+            else _what(kind, opcode, body, reply, error, refusal, name, is_aborted),
             caller,
             kind == REQUEST and opcode == SYNCFS,
-            bool(error or body.fault or (reply is not None and (reply.fault or refusal))),
+            bool(error or is_aborted or body.fault or (reply is not None and (reply.fault or refusal))),
             is_open,
         )
 
@@ -199,6 +203,11 @@ class Lines:
             found[place] = reply
         return found
 
+    def _open_label(self, number: int, state: int) -> str:
+        """Return what stands in place of a latency: of a request that waits, whether its server has read it."""
+        was_read = self._trace.timing(number).was_read if STATES[state] is State.PENDING else None
+        return open_label(STATES[state], was_read)
+
     def _orphan(self, row: int, error: int) -> str:
         table = self._trace.records
         answer = error_text(error) if error else f"{int(table['wire_len'][row])} bytes"
@@ -241,7 +250,16 @@ def _path(nodeid: int, path: str | None, name: bytes | None) -> str:
     return f"node {nodeid}" if path is None else _shortened(path)
 
 
-def _what(kind: int, opcode: int, body: Body, reply: Body | None, error: int, refusal: int, name: bytes | None) -> str:
+def _what(
+    kind: int,
+    opcode: int,
+    body: Body,
+    reply: Body | None,
+    error: int,
+    refusal: int,
+    name: bytes | None,
+    is_aborted: bool,
+) -> str:
     """Return the summary; without the name where the path ends in it."""
     op = NOTIFY.get(opcode) if kind == Kind.NOTIFICATION else OPS.get(opcode)
     text = summary(op, body.values, reply.values if reply is not None else None, error)
@@ -251,6 +269,8 @@ def _what(kind: int, opcode: int, body: Body, reply: Body | None, error: int, re
     if refusal:
         # fuse_dev_do_write() ends the request all the same, with EIO; to a notification, the server alone hears of it.
         text += f" [refused by the kernel with {error_text(refusal)}" + (": the caller got EIO]" if reply else "]")
+    if is_aborted:
+        text += f" [{NOBODY}]"
     if fault:
         text += f" [malformed: {fault}]"
     return text if len(text) <= MAX_SUMMARY else text[: MAX_SUMMARY - 1] + "…"
@@ -293,7 +313,12 @@ def tree_lines(message: Message, paint: Painter) -> Iterator[str]:
 
 
 def verbose_lines(exchange: Exchange, paint: Painter) -> Iterator[str]:
-    """Yield the trees of all messages of an exchange."""
+    """Yield the trees of all messages of an exchange, after what there is to say of its time."""
+    if is_telling(exchange.timing):
+        is_bad = exchange.state in (State.ABORTED, State.LOST)
+        style = Style.ERROR if is_bad else Style.WARNING if exchange.state is State.PENDING else Style.PLAIN
+        label = paint("timing", Style.HEADING)
+        yield f"{' ' * 15}{label}{paint(f': {timing_words(exchange.timing)}', style)}"
     for message in (exchange.request, exchange.reply, exchange.notification):
         if message is not None:
             yield from tree_lines(message, paint)

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from dissectors.message import Message
 from tracer.trace.pairing import State
+from tracer.trace.times import Timing
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,10 +17,8 @@ class Exchange:
     request: Message | None
     reply: Message | None
     notification: Message | None
-    state: State
+    timing: Timing
     t_ns: int
-    latency_ns: int | None  # None: not answered, or the source has no times
-    queue_wait_ns: int | None  # until the server read it; None: not captured
     channel: int
     submount: int | None  # root nodeid of the submount; None: unknown
     path: bytes | None
@@ -28,11 +27,14 @@ class Exchange:
     server_tid: int
 
     @property
-    def service_ns(self) -> int | None:
-        """How long the server took once it had read the request; None where the capture does not tell."""
-        if self.latency_ns is None or self.queue_wait_ns is None:
-            return None
-        return max(0, self.latency_ns - self.queue_wait_ns)
+    def state(self) -> State:
+        """How it stands."""
+        return self.timing.state
+
+    @property
+    def latency_ns(self) -> int | None:
+        """From the request to the reply; None: not answered, or the source has no times."""
+        return self.timing.latency_ns
 
     @property
     def message(self) -> Message:

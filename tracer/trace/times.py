@@ -2,12 +2,40 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 
 from tracer.records import RecordFlag
-from tracer.trace.columns import Array, Kind, Rows, Table
+from tracer.trace.columns import Array, Kind, Rows, Table, distinct
+from tracer.trace.pairing import State
 
 UNKNOWN = -1
+
+
+@dataclass(frozen=True, slots=True)
+class Timing:
+    """How one exchange stands, and where its time went. None: there is no such time, or the capture does not tell."""
+
+    state: State
+    latency_ns: int | None
+    queue_wait_ns: int | None  # until the server read the request
+    pending_ns: int | None  # how long it has waited for its answer
+    was_read: bool | None  # whether the server has read the request
+
+    @property
+    def service_ns(self) -> int | None:
+        """How long the server took once it had read the request."""
+        if self.latency_ns is None or self.queue_wait_ns is None:
+            return None
+        return max(0, self.latency_ns - self.queue_wait_ns)
+
+    @property
+    def read_ago_ns(self) -> int | None:
+        """How long ago the server read a request that still waits."""
+        if self.pending_ns is None or self.queue_wait_ns is None:
+            return None
+        return max(0, self.pending_ns - self.queue_wait_ns)
 
 
 def latencies_ns(table: Table, first: Rows) -> Array:
@@ -40,20 +68,26 @@ class Deliveries:
     def __init__(self, table: Table) -> None:
         self._table = table
         self._seen = 0
-        self._requests: Rows = np.empty(0, np.int64)  # ascending
-        self._deliveries: Rows = np.empty(0, np.int64)
+        self._known = Table({"request": "i8", "delivery": "i8"})  # rows, by ascending request
+        self._channels: set[int] = set()
 
     def waits_ns(self, first: Rows) -> Array:
         """Return how long requests, given by their rows, waited for the server to read them; -1 where unknown."""
         self._advance()
         waits = np.full(len(first), UNKNOWN, dtype=np.int64)
-        if not len(self._requests):
+        requests = self._known["request"]
+        if not len(requests):
             return waits
-        place = np.minimum(np.searchsorted(self._requests, first), len(self._requests) - 1)
-        known = self._requests[place] == first
+        place = np.minimum(np.searchsorted(requests, first), len(requests) - 1)
+        known = requests[place] == first
         t_ns = self._table["t_ns"]
-        waits[known] = np.maximum(t_ns[self._deliveries[place[known]]] - t_ns[first[known]], 0)
+        waits[known] = np.maximum(t_ns[self._known["delivery"][place[known]]] - t_ns[first[known]], 0)
         return waits
+
+    def are_of(self, channel: int) -> bool:
+        """Tell whether any was seen of a channel."""
+        self._advance()
+        return channel in self._channels
 
     def _advance(self) -> None:
         """Take in the rows that came since; of a request taken twice (RESEND) the first time counts."""
@@ -62,8 +96,18 @@ class Deliveries:
             return
         self._seen = table.count
         new = np.flatnonzero(table["kind"][start:] == Kind.DELIVERY) + start
+        self._channels.update(distinct(table["channel"][new]))
         new = new[table["mate"][new] >= 0]
         if len(new):
-            requests = np.concatenate([self._requests, table["mate"][new]])
-            self._requests, where = np.unique(requests, return_index=True)
-            self._deliveries = np.concatenate([self._deliveries, new])[where]
+            self._splice(table["mate"][new].astype(np.int64), new)
+
+    def _splice(self, requests: Rows, deliveries: Rows) -> None:
+        """Put new ones in their places. Costs what lies behind the oldest: a trace that grows is not sorted again."""
+        known = self._known
+        start = int(np.searchsorted(known["request"], requests.min()))
+        requests = np.concatenate([known["request"][start:], requests])
+        deliveries = np.concatenate([known["delivery"][start:], deliveries])
+        requests, where = np.unique(requests, return_index=True)
+        known.count = start
+        new = known.extend(len(requests))
+        known["request"][new], known["delivery"][new] = requests, deliveries[where]

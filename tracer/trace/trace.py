@@ -14,6 +14,7 @@ import numpy as np
 
 from dissectors.decode import decode_notification, decode_reply, decode_request
 from dissectors.fast import reader
+from dissectors.flags import init_flag
 from dissectors.layout import Context
 from dissectors.message import Message, Value
 from dissectors.opcodes import OPERATIONS, Either
@@ -31,8 +32,10 @@ from tracer.trace.pairing import INIT, Pairing, State, states
 from tracer.trace.paths import Paths
 from tracer.trace.sessions import Session, read_agreement, stretches
 from tracer.trace.state import State as DialogueState
+from tracer.trace.times import Timing
 
 CACHED_MESSAGES = 4096
+OVER_IO_URING = init_flag("OVER_IO_URING")
 SHAPED_BY_REQUEST = frozenset(op.code for op in OPERATIONS if isinstance(op.reply, Either))
 
 
@@ -196,10 +199,30 @@ class Trace:
         latency_ns = int(self.latencies_ns(np.array([number], dtype=np.int64))[0])
         return latency_ns if latency_ns >= 0 else None
 
-    def queue_wait_ns(self, number: int) -> int | None:
-        """Return how long one request waited until the server read it; None where the capture does not tell."""
-        wait_ns = int(self.queue_waits_ns(np.array([number], dtype=np.int64))[0])
-        return wait_ns if wait_ns >= 0 else None
+    def timing(self, number: int) -> Timing:
+        """Return how one exchange stands, and where its time went."""
+        one = np.array([number], dtype=np.int64)
+        waits_ns, pending_ns = int(self.queue_waits_ns(one)[0]), int(self.pending_ns(one)[0])
+        return Timing(
+            self.state(number),
+            self.latency_ns(number),
+            waits_ns if waits_ns >= 0 else None,
+            pending_ns if pending_ns >= 0 else None,
+            True if waits_ns >= 0 else False if self.tells_deliveries(int(self.first_rows[number])) else None,
+        )
+
+    @property
+    def has_deliveries(self) -> bool:
+        """Whether the capture shows of any channel when its server took requests."""
+        return any(info.deliveries or self._deliveries.are_of(number) for number, info in enumerate(self.channels))
+
+    def tells_deliveries(self, row: int) -> bool:
+        """Tell whether the capture would show that the server took the request in `row`: not through io_uring."""
+        channel = int(self.records["channel"][row])
+        if not self.channels[channel].deliveries and not self._deliveries.are_of(channel):
+            return False
+        is_request = int(self.records["kind"][row]) == Kind.REQUEST
+        return is_request and not (self.context(row).init_flags or 0) & OVER_IO_URING
 
     def exchange_of(self, row: int) -> int:
         """Return the number of the exchange that a record belongs to."""
@@ -309,10 +332,8 @@ class Trace:
             request,
             reply,
             first if kind == Kind.NOTIFICATION else None,
-            self.state(number),
+            self.timing(number),
             int(table["t_ns"][row]),
-            self.latency_ns(number),
-            self.queue_wait_ns(number),
             int(table["channel"][row]),
             self.submount(row),
             self.path(row),

@@ -36,7 +36,9 @@ class Detail(Horizontal):
         before = self.field_tree.field
         self.fields = fields
         row = self._same_field(before) if before is not None else -1
-        self.field_tree.border_title = Text(fields.title)
+        colours = self.app.theme_variables
+        style = colours["error"] if fields.is_bad else colours["warning"] if fields.is_open else ""
+        self.field_tree.border_title = Text(fields.title, style)
         self.field_tree.show(fields, row if row >= 0 else fields.first_of_interest())
         self._show_bytes(self.field_tree.field)
 

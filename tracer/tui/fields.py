@@ -4,11 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import numpy as np
-
 from dissectors.describe import TreeRow, tree
 from dissectors.message import Message
-from tracer.output.style import duration
+from tracer.output.timing import is_telling, timing_label, timing_words
 from tracer.trace.columns import Kind
 from tracer.trace.pairing import State
 from tracer.trace.trace import Trace
@@ -42,6 +40,7 @@ class Fields:
 
     title: str
     is_open: bool  # an answer may still come
+    is_bad: bool  # nobody answered, and nobody will
     parts: tuple[Message, ...]
     rows: tuple[FieldRow, ...]
 
@@ -55,8 +54,12 @@ class Fields:
         records = (row, mate) if kind == Kind.REQUEST and mate >= 0 else (row,)
         parts = tuple(trace.message(record) for record in records)
         rows = tuple(FieldRow(part, row) for part, message in enumerate(parts) for row in tree(message))
-        state = State(int(trace.states(np.array([number], dtype=np.int64))[0]))
-        return cls(_title(trace, number, parts[0], state), state is State.PENDING, parts, rows)
+        timing = trace.timing(number)
+        is_bad = timing.state in (State.ABORTED, State.LOST)
+        if is_telling(timing):
+            rows = (FieldRow(0, TreeRow(0, "", "timing:", timing_words(timing), 0, 0, problem=is_bad)), *rows)
+        title = f"#{number} {parts[0].name} · unique {parts[0].unique} · {timing_label(timing)}"
+        return cls(title, timing.state is State.PENDING, is_bad, parts, rows)
 
     def row_at(self, part: int, offset: int) -> int:
         """Return the row with the fewest bytes around an offset, the deepest of several; -1 when there is none."""
@@ -69,15 +72,8 @@ class Fields:
 
     def first_of_interest(self) -> int:
         """Return the row to begin with: the first of the body, else of the header."""
-        headings = [at for at, field in enumerate(self.rows) if field.row.depth == 0]
+        headings = [at for at, field in enumerate(self.rows) if field.row.depth == 0 and field.row.end]
         return headings[1] if len(headings) > 1 and self.rows[headings[1]].part == 0 else 0
 
 
-NO_FIELDS = Fields("", False, (), ())
-
-
-def _title(trace: Trace, number: int, message: Message, state: State) -> str:
-    one = np.array([number], dtype=np.int64)
-    latency_ns = int(trace.latencies_ns(one)[0])
-    took = duration(latency_ns) if latency_ns >= 0 else state.name.lower().replace("_", " ")
-    return f"#{number} {message.name} · unique {message.unique} · {took}"
+NO_FIELDS = Fields("", False, False, (), ())

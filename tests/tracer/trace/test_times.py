@@ -38,7 +38,7 @@ def test_the_time_in_the_queue_and_the_time_of_the_server_add_up_to_the_latency(
     assert trace.service_ns().tolist() == [1_000, 3_000]
     assert trace.latencies_ns().tolist() == [4_000, 4_000]
     exchange = trace.exchange(1)
-    assert (exchange.queue_wait_ns, exchange.service_ns) == (1_000, 3_000)
+    assert (exchange.timing.queue_wait_ns, exchange.timing.service_ns) == (1_000, 3_000)
     numbers = np.arange(2)
     assert compile_filter("fuse.queue_wait > 2us").mask(trace, numbers).tolist() == [True, False]
     assert compile_filter("fuse.service > 2us").mask(trace, numbers).tolist() == [False, True]

@@ -228,7 +228,9 @@ class _Session:
             if wanted:
                 saw_init = connection not in self._before
                 info = describe(identity, saw_init=saw_init, snap_bytes=self._config.snap, limits=self._limits)
-                self._channels[connection] = self.sink.channel(info)
+                # A guest's virtqueue is no file that anybody reads.
+                has_reads = self._config.want_deliver and info.kind is not ChannelKind.VIRTIOFS
+                self._channels[connection] = self.sink.channel(replace(info, deliveries=has_reads))
                 if info.kind is ChannelKind.VIRTIOFS:
                     self.batches.has_no_server(self._channels[connection])
             elif not self.selection.fixed:
