@@ -57,6 +57,7 @@ class ConnectionFlag(IntFlag):
 
 SMALL_BYTES: Final = 256  # FUSE bytes kept of a message that found the ring full
 CONNECTIONS_MAX: Final = 16
+PROGRAMS: Final = 5  # that put messages together, each in a place of its own
 
 # Followed by `kept` FUSE bytes. The ring's own record may be longer than that by up to 7 bytes.
 EVENT: Final = np.dtype(

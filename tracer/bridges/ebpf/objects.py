@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from tracer.bridges.ebpf import failures, libbpf
+from tracer.bridges.ebpf.event import PROGRAMS
 from tracer.bridges.ebpf.failures import Cause, Facts, LoadFailure
 
 OBJECT: Final = Path(__file__).with_name("fusewire.bpf.o")
@@ -31,7 +32,6 @@ _OF_INTEREST = (_COPIES_INTO_RING, _VIRTIOFS, _VIRTIO_SEND[0], *(name for name, 
 _BUILT_IN = "fuse_request_end"  # is among the kernel's own functions when fuse is no module
 _MODULES = (b"fuse", b"virtiofs")
 _KIND_FUNCTION = 12  # BTF_KIND_FUNC
-_PROGRAMS_WITH_STAGES = 4  # FW_PROGRAMS of maps.h
 
 
 def library() -> Any:
@@ -121,7 +121,7 @@ def _size_maps(bpf: Any, handle: int, ring_bytes: int, *, copies_into_ring: bool
         value = bpf.bpf_map__initial_value(map_named(bpf, handle, ".rodata"), ctypes.byref(size))
         ctypes.memset(value, 1, 1)  # copies_into_ring, the only constant
     else:
-        places = bpf.libbpf_num_possible_cpus() * _PROGRAMS_WITH_STAGES
+        places = bpf.libbpf_num_possible_cpus() * PROGRAMS
         bpf.bpf_map__set_max_entries(map_named(bpf, handle, "larges"), places)
 
 

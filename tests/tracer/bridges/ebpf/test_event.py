@@ -65,6 +65,7 @@ def test_kinds_flags_and_limits_have_the_numbers_of_the_header(tmp_path: Path) -
     expected = {f"{prefix}{one.name}": one.value for prefix, enum in ENUMS.items() for one in enum}
     expected |= {f"{prefix}{one.name}": one.value for prefix, enum in FLAGS.items() for one in enum if one.name}
     expected |= {"FW_SMALL_BYTES": event.SMALL_BYTES, "FW_CONNECTIONS": event.CONNECTIONS_MAX}
+    expected["FW_PROGRAMS"] = event.PROGRAMS
     assert ask(list(expected), tmp_path) == expected
 
 

@@ -70,7 +70,7 @@ static __always_inline void begin(struct fw_event *event, enum fw_kind kind)
 	bpf_get_current_comm(event->comm, sizeof(event->comm));
 }
 
-/* Waking a reader costs more than an event does, so readers poll; only one that asked for it is woken, when much waits. */
+/* Waking a reader costs more than an event does, so readers poll; who asked for it is woken when much waits. */
 static __always_inline __u64 wakeup(void)
 {
 	if (config.wakeup_bytes && bpf_ringbuf_query(&events, BPF_RB_AVAIL_DATA) >= config.wakeup_bytes)

@@ -37,6 +37,9 @@ enum fw_flag {
 /* FUSE bytes kept of a message that found the ring full. */
 #define FW_SMALL_BYTES 256
 
+/* Each program puts messages together in a place of its own, on each CPU: one may interrupt another. */
+enum fw_program { FW_ON_SEND, FW_ON_END, FW_ON_VIRTIO_SEND, FW_ON_SYSCALL, FW_ON_FORGET, FW_PROGRAMS };
+
 /* Followed by `kept` FUSE bytes; the record is padded to 8. */
 struct fw_event {
 	__u64 t_ns;       /* bpf_ktime_get_ns(): CLOCK_MONOTONIC */

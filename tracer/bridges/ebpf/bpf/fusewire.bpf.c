@@ -54,7 +54,7 @@ int BPF_PROG(on_dev_read, void *fud, struct file *file, struct fuse_copy_state *
 SEC("fentry/virtio_fs_enqueue_req")
 int BPF_PROG(on_virtio_send, void *fsvq, const struct fuse_req *req)
 {
-	emit_send(req, FW_ON_SEND);
+	emit_send(req, FW_ON_VIRTIO_SEND);
 	return 0;
 }
 
@@ -65,7 +65,7 @@ int BPF_PROG(on_request_end, const struct fuse_req *req)
 	if (req->flags & (1 << FR_FINISHED))
 		return 0;
 	if (req->in.h.opcode == FUSE_NOTIFY_REPLY)
-		emit_send(req, FW_ON_SEND);
+		emit_send(req, FW_ON_END);
 	emit_end(req, FW_ON_END);
 	return 0;
 }

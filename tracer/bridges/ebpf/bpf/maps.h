@@ -9,9 +9,6 @@
 #define LARGE_BYTES (1024 * 1024 + 64 * 1024)
 #define LARGE_CHUNK (32 * 1024)
 
-/* Each program has a stage and a large buffer of its own: one may interrupt another. */
-enum fw_program { FW_ON_SEND, FW_ON_END, FW_ON_SYSCALL, FW_ON_FORGET, FW_PROGRAMS };
-
 /* All zero, hence nothing wanted, until user space says what it wants.  The only variable in .bss. */
 struct fw_config config;
 
@@ -58,7 +55,8 @@ struct source {
 struct stage {
 	struct source from;
 	struct fw_event event;
-	__u8 bytes[2 * STAGE_BYTES]; /* twice: the verifier does not see that two bounded numbers are bounded together */
+	/* twice: the verifier does not see that two bounded numbers are bounded together */
+	__u8 bytes[2 * STAGE_BYTES];
 };
 
 struct {

@@ -36,11 +36,12 @@ fault:
 
 static __always_inline int next_argument(struct source *from)
 {
+	__u64 place = from->array + from->index * sizeof(struct fuse_arg);
 	struct fuse_arg argument = {};
 
 	if (from->index >= from->count)
 		return 0;
-	if (bpf_probe_read_kernel(&argument, sizeof(argument), (void *)(from->array + from->index * sizeof(argument)))) {
+	if (bpf_probe_read_kernel(&argument, sizeof(argument), (void *)place)) {
 		from->fault = 1;
 		return 0;
 	}

@@ -137,8 +137,8 @@ static __always_inline void begin_message(struct stage *stage, __u32 header, __u
 	stage->from.paged = 0;
 }
 
-static __always_inline struct stage *begin_request(const struct fuse_req *req, enum fw_kind kind, enum fw_program program,
-						   struct fw_counters *counters)
+static __always_inline struct stage *begin_request(const struct fuse_req *req, enum fw_kind kind,
+						   enum fw_program program, struct fw_counters *counters)
 {
 	const struct fuse_conn *fc = connection_of(req);
 	struct stage *stage;
@@ -247,8 +247,8 @@ static __always_inline void emit_end(const struct fuse_req *req, enum fw_program
 	if (!empty && stage_argument(stage, args, arguments, 0, count, is_paged))
 		stage_argument(stage, args, arguments, 1, count, is_paged);
 	/*
-	 * A waiter that looked just when the request was marked as finished goes on at once, and `args` lie on its stack:
-	 * what was read may be of somebody else by now.  Then the arguments no longer agree with the request.
+	 * A waiter that looked just when the request was marked as finished goes on at once, and `args` lie on its
+	 * stack: what was read may be of somebody else by now.  Then the arguments no longer agree with the request.
 	 */
 	if (args->opcode != req->in.h.opcode || args->nodeid != req->in.h.nodeid) {
 		stage->from.fault = 1;

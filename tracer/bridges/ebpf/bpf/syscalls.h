@@ -93,9 +93,9 @@ static __always_inline int from_pipe(struct source *from, __u32 fd, long length)
 	buffers = (__u64)BPF_CORE_READ(pipe, bufs);
 #pragma clang loop unroll(disable)
 	for (i = 1; i <= PIPE_BUFFERS_MAX; i++) {
-		struct pipe_buffer *buffer = (void *)(buffers + ((head - i) & mask) * bpf_core_type_size(struct pipe_buffer));
+		__u64 slot = buffers + ((head - i) & mask) * bpf_core_type_size(struct pipe_buffer);
 
-		found += BPF_CORE_READ(buffer, len);
+		found += BPF_CORE_READ((struct pipe_buffer *)slot, len);
 		if (found >= length)
 			break;
 	}
@@ -153,7 +153,8 @@ static __always_inline void emit_syscall(struct stage *stage, struct fw_counters
 	emit(stage, counters, FW_ON_SYSCALL);
 }
 
-static __always_inline void after_read(struct stage *stage, struct fw_counters *counters, __u32 connection, int is_spliced)
+static __always_inline void after_read(struct stage *stage, struct fw_counters *counters, __u32 connection,
+				       int is_spliced)
 {
 	struct fuse_in_header *header = (struct fuse_in_header *)stage->bytes;
 	enum fw_kind kind;
@@ -176,7 +177,8 @@ static __always_inline void after_read(struct stage *stage, struct fw_counters *
 }
 
 /* An ordinary answer is told by END; here are notifications, and what the kernel would not take. */
-static __always_inline void after_write(struct stage *stage, struct fw_counters *counters, __u32 connection, long result)
+static __always_inline void after_write(struct stage *stage, struct fw_counters *counters, __u32 connection,
+					long result)
 {
 	struct fuse_out_header *header = (struct fuse_out_header *)stage->bytes;
 
