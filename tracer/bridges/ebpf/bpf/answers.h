@@ -7,22 +7,43 @@
 #define FMODE_PATH (1 << 14)	    /* include/linux/fs.h: opened with O_PATH */
 #define GIB (1ULL << 30)
 
-static __always_inline void describe(struct fw_connection *line, struct fuse_conn *fc)
+static __always_inline void describe_state(struct fw_connection *line, struct fuse_conn *fc)
 {
-	line->connection = BPF_CORE_READ(fc, dev);
-	line->minor = BPF_CORE_READ(fc, minor);
-	line->max_write = BPF_CORE_READ(fc, max_write);
-	line->max_pages = BPF_CORE_READ(fc, max_pages);
 	if (BPF_CORE_READ(fc, initialized))
 		line->flags |= FW_CONN_INITIALIZED;
 	if (BPF_CORE_READ(fc, connected))
 		line->flags |= FW_CONN_CONNECTED;
 	if (bpf_core_field_exists(fc->io_uring) && BPF_CORE_READ(fc, io_uring))
 		line->flags |= FW_CONN_IO_URING;
-	if (BPF_CORE_READ_BITFIELD_PROBED(fc, sync_fs))
-		line->flags |= FW_CONN_SYNC_FS;
 	if (BPF_CORE_READ_BITFIELD_PROBED(fc, no_interrupt))
 		line->flags |= FW_CONN_NO_INTERRUPT;
+}
+
+/* after 6.18 */
+static __always_inline void describe_chan(struct fw_connection *line, struct fuse_chan *chan)
+{
+	if (BPF_CORE_READ(chan, initialized))
+		line->flags |= FW_CONN_INITIALIZED;
+	if (BPF_CORE_READ(chan, connected))
+		line->flags |= FW_CONN_CONNECTED;
+	if (BPF_CORE_READ(chan, io_uring))
+		line->flags |= FW_CONN_IO_URING;
+	if (BPF_CORE_READ(chan, no_interrupt))
+		line->flags |= FW_CONN_NO_INTERRUPT;
+}
+
+static __always_inline void describe(struct fw_connection *line, struct fuse_conn *fc)
+{
+	line->connection = BPF_CORE_READ(fc, dev);
+	line->minor = BPF_CORE_READ(fc, minor);
+	line->max_write = BPF_CORE_READ(fc, max_write);
+	line->max_pages = BPF_CORE_READ(fc, max_pages);
+	if (bpf_core_field_exists(fc->connected))
+		describe_state(line, fc);
+	else
+		describe_chan(line, BPF_CORE_READ((struct fuse_conn___chan *)fc, chan));
+	if (BPF_CORE_READ_BITFIELD_PROBED(fc, sync_fs))
+		line->flags |= FW_CONN_SYNC_FS;
 	if (BPF_CORE_READ_BITFIELD_PROBED(fc, writeback_cache))
 		line->flags |= FW_CONN_WRITEBACK_CACHE;
 	if (BPF_CORE_READ_BITFIELD_PROBED(fc, auto_submounts))

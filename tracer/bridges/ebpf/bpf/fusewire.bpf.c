@@ -80,12 +80,23 @@ int BPF_PROG(on_sys_exit, struct pt_regs *regs, long result)
 SEC("fentry/send_forget_request")
 int BPF_PROG(on_virtio_forget, struct virtio_fs_vq *fsvq, struct virtio_fs_forget *forget, bool again)
 {
+	const struct fuse_dev *fud = fsvq->fud;
+	const struct fuse_conn *fc;
+
 	/*
 	 * again: there was no room in the queue when we saw it first.  Without a device the file system is being
 	 * unmounted: that is the root's FORGET after DESTROY, and nothing says any more whose it is.
 	 */
-	if (!again && fsvq->fud)
-		emit_forget(fsvq->fud->fc, forget->req.ih.unique, forget->req.ih.nodeid, forget->req.arg.nlookup);
+	if (again || !fud)
+		return 0;
+	if (bpf_core_field_exists(fud->fc)) {
+		fc = fud->fc;
+		opaque(fc);
+	} else {
+		fc = ((const struct fuse_dev___chan *)fud)->chan->conn;
+		opaque(fc);
+	}
+	emit_forget(fc, forget->req.ih.unique, forget->req.ih.nodeid, forget->req.arg.nlookup);
 	return 0;
 }
 

@@ -193,6 +193,15 @@ struct fuse_req {
 /* after 6.18 the transport has structures of its own */
 struct fuse_chan {
 	struct fuse_conn *conn;
+	struct fuse_iqueue iq;
+	int initialized;
+	unsigned int connected;
+	bool no_interrupt;
+	unsigned int io_uring;
+};
+
+struct fuse_conn___chan {
+	struct fuse_chan *chan;
 };
 
 struct fuse_req___chan {
