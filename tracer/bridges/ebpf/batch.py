@@ -12,12 +12,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any, Final, NamedTuple, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
+from tracer.bridges.ebpf.channels import Begins, ChannelOf, Channels
 from tracer.bridges.ebpf.event import EVENT, EVENT_BYTES, Flag, Kind
 from tracer.bridges.ebpf.joining import (
     BACKGROUND,
@@ -80,14 +80,16 @@ class Batches:
     def __init__(
         self,
         source: Source,
-        channel_of: Callable[[int, int], int],
+        channel_of: ChannelOf,
         *,
         clock_offset_ns: int,
+        begins: Begins | None = None,
         unique_of: UniqueOf | None = None,
         delivered: bool = False,
         hold_ns: int = HOLD_NS,
     ) -> None:
         """`channel_of(connection, s_dev)` is asked once for each pair; a negative answer: those are not wanted.
+        `begins` is told of each INIT: what had its number before is no more, and is asked about anew.
 
         `clock_offset_ns` is what to add to CLOCK_MONOTONIC. `unique_of(req, opcode, nodeid)` tells the unique of a
         request that is still open, None when it is no more; needed on kernels that number requests after SEND.
@@ -97,14 +99,12 @@ class Batches:
         self.unknown = 0  # events of a kind this version does not know
         self.cut = 0  # messages of which only the head found room in the ring
         self._source = source
-        self._channel_of = channel_of
+        self._channels = Channels(channel_of, begins)
         self._offset_ns = clock_offset_ns
         self._joiner = Joiner(unique_of)
         self._delivered = delivered
         self._hold_ns = hold_ns
         self._losses = Losses(clock_offset_ns)
-        self._keys = np.empty(0, np.uint64)  # connection << 32 | s_dev, in order
-        self._numbers = np.empty(0, np.int64)  # their channels
         self._servers = np.zeros(1 << 16, np.uint32)  # last known process of each channel
         self._has_server = np.ones(1 << 16, np.bool_)
         self._held = _NOTHING
@@ -141,13 +141,19 @@ class Batches:
         gaps = self._losses.found(events[held_count:])
         np.minimum(events["kept"], size - EVENT_BYTES, out=events["kept"], casting="unsafe")
         keep, horizon_ns = self._chosen(events, content, at, now_ns, is_behind)
+        self._channels.look_ahead(events, content, at)
         order_ns, is_moved = before_effects(events, content, at)
         is_ripe = order_ns <= horizon_ns
         self._held = _NOTHING if bool(is_ripe.all()) else _from(content, at[~is_ripe], size[~is_ripe])
         keep &= is_ripe
         self._count(events[is_ripe & ~keep])
         rows = _in_order(order_ns, is_moved, np.flatnonzero(keep))
-        return Batch(self._records(content, at[rows], events[rows], order_ns[rows]), gaps)
+        events, at, t_ns = events[rows], at[rows], order_ns[rows]
+        channel = self._channels.of(events, content, at)
+        wanted = channel >= 0
+        if not wanted.all():
+            events, at, t_ns, channel = events[wanted], at[wanted], t_ns[wanted], channel[wanted]
+        return Batch(self._records(content, at, events, t_ns, channel), gaps)
 
     def _chosen(
         self, events: Events, content: npt.NDArray[np.uint8], at: Rows, now_ns: int | None, is_behind: bool
@@ -183,12 +189,10 @@ class Batches:
         """Say that a channel's server is no process of this kernel (virtiofs): whoever ends its requests is none."""
         self._has_server[channel] = False
 
-    def _records(self, content: npt.NDArray[np.uint8], at: Rows, events: Events, t_ns: Rows) -> RecordColumns:
+    def _records(
+        self, content: npt.NDArray[np.uint8], at: Rows, events: Events, t_ns: Rows, channel: Rows
+    ) -> RecordColumns:
         kind, error, event_flags = events["kind"], events["error"], events["flags"]
-        channel = self._channels(events)
-        if (channel < 0).any():
-            wanted = channel >= 0
-            return self._records(content, at[wanted], events[wanted], t_ns[wanted])
         start, length, wire_len = at + EVENT_BYTES, events["kept"].astype(np.int64), events["wire_len"].copy()
         flags = _RECORD_FLAGS[event_flags]
         is_aborted = event_flags & NO_REPLY != 0
@@ -222,21 +226,6 @@ class Batches:
             desc_head=events["s_dev"].copy(),
             result=result,
         )
-
-    def _channels(self, events: Events) -> Rows:
-        """Return the channel of each event, asking for those not met before."""
-        keys = events["connection"].astype(np.uint64) << np.uint64(32) | events["s_dev"]
-        places = np.searchsorted(self._keys, keys)
-        known = np.append(self._keys, np.uint64(0))[places] == keys
-        known &= places < len(self._keys)
-        if not known.all():
-            for key in sorted(set(keys[~known].tolist())):
-                place = int(np.searchsorted(self._keys, np.uint64(key)))
-                self._keys = np.insert(self._keys, place, np.uint64(key))
-                self._numbers = np.insert(self._numbers, place, self._channel_of(key >> 32, key & 0xFFFF_FFFF))
-            places = np.searchsorted(self._keys, keys)
-        numbers: Rows = self._numbers[places]
-        return numbers
 
     def _servers_of(self, channel: Rows, tgid: npt.NDArray[np.uint32], by_server: Mask) -> npt.NDArray[np.uint32]:
         """Return the server's process: who did it, or whom that channel's requests went to last."""

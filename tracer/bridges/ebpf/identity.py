@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import select
+import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator
 from typing import NamedTuple
@@ -13,6 +14,7 @@ from tracer.bridges.host.processes import Mount
 from tracer.records import ChannelInfo, ChannelKind
 
 _MOST_KNOWN = 4096
+_MOST_SEEN = 4  # connections of one number
 
 
 class OpenDevice(NamedTuple):
@@ -39,6 +41,11 @@ class Identity(NamedTuple):
         """The process that answers; 0 when it is not known, or no process (virtiofs)."""
         return self.servers[0].tgid if self.servers else 0
 
+    @property
+    def holders(self) -> tuple[tuple[int, int], ...]:
+        """Who holds it: process and descriptor."""
+        return tuple((device.tgid, device.fd) for device in self.servers)
+
 
 class Directory:
     """Looks connections up, and remembers them: one that comes and goes quickly is gone when its messages are read.
@@ -48,7 +55,7 @@ class Directory:
 
     def __init__(self, list_devices: Callable[[], Iterable[OpenDevice]]) -> None:
         self._list_devices = list_devices
-        self._known: OrderedDict[int, Identity] = OrderedDict()
+        self._known: OrderedDict[int, list[_Seen]] = OrderedDict()  # by number, the newest last
         self._table = os.open("/proc/self/mountinfo", os.O_RDONLY | os.O_CLOEXEC)
         self._changes = select.poll()
         self._changes.register(self._table, select.POLLPRI)
@@ -59,22 +66,26 @@ class Directory:
     def __exit__(self, *_: object) -> None:
         os.close(self._table)
 
-    def wait(self, timeout_s: float) -> None:
-        """Wait, and look round at once when something is mounted or unmounted (proc(5): mountinfo can be polled)."""
-        if self._changes.poll(timeout_s * 1e3):
-            os.pread(self._table, 1, 0)
-            self.look_round()
+    def wait(self, timeout_s: float) -> set[int] | None:
+        """Wait, and look round at once when something is mounted or unmounted (proc(5): mountinfo can be polled).
+
+        Returns the connections there are then, None when nothing has changed.
+        """
+        if not self._changes.poll(timeout_s * 1e3):
+            return None
+        os.pread(self._table, 1, 0)
+        return set(self.look_round())
 
     def devices(self) -> list[OpenDevice]:
         """Return every open /dev/fuse that belongs to a connection."""
         return [device for device in self._list_devices() if device.connection]
 
-    def look_round(self, seen_by: Iterable[int] = ()) -> dict[int, Identity]:
-        """Return every connection there is now; `seen_by` are processes whose view of the mounts may help."""
+    def look_round(self) -> dict[int, Identity]:
+        """Return every connection there is now."""
         servers: dict[int, list[OpenDevice]] = {}
         for device in self.devices():
             servers.setdefault(device.connection, []).append(device)
-        mounts = _mounts(servers, seen_by)
+        mounts = _mounts(servers)
         found = {
             number: Identity(number, mounts.get(number), tuple(servers.get(number, ()))) for number in servers | mounts
         }
@@ -82,28 +93,63 @@ class Directory:
             self._remember(number, identity)
         return found
 
-    def look_up(self, connection: int, seen_by: Iterable[int] = ()) -> Identity:
-        """Return what is known of a connection, and was while it lasted."""
-        self.look_round(seen_by)
-        return self._known.get(connection, Identity(connection, None, ()))
+    def look_up(self, connection: int, since_ns: int = 0, until_ns: int = 0) -> Identity:
+        """Return what is known of a connection, and was while it lasted.
+
+        `since_ns` (CLOCK_MONOTONIC) is when it began, what had its number before is another one; `until_ns` is when
+        the next one got it, 0 if none is known to.
+        """
+        now = self.look_round().get(connection, Identity(connection, None, ()))
+        known = self._known.get(connection, [])
+        if not since_ns:
+            return known[-1].identity if known else now
+        seen = [one.identity for one in known if since_ns <= one.since_ns and (not until_ns or one.since_ns < until_ns)]
+        if not seen:
+            return Identity(connection, None, ()) if until_ns else now
+        # One that comes later may have the number by now: the first to be seen is what was meant.
+        return next((identity for identity in seen if identity.mount is not None), seen[0])
 
     def _remember(self, number: int, identity: Identity) -> None:
-        before = self._known.pop(number, identity)
-        # An unmounted connection that its server still holds is the same; one with another server is not.
-        if identity.mount is None and set(identity.servers) <= set(before.servers):
-            identity = identity._replace(mount=before.mount)
-        self._known[number] = identity if identity.servers else identity._replace(servers=before.servers)
+        seen, now_ns = self._known.pop(number, []), time.monotonic_ns()
+        before = seen[-1] if seen else _Seen(now_ns, identity)
+        if before.is_followed_by(identity):
+            seen = [*seen[-_MOST_SEEN + 1 :], _Seen(now_ns, identity)]
+        else:
+            seen = [*seen[:-1], before.updated(identity, now_ns)]
+        self._known[number] = seen
         if len(self._known) > _MOST_KNOWN:
             self._known.popitem(last=False)
 
 
-def _mounts(servers: dict[int, list[OpenDevice]], seen_by: Iterable[int]) -> dict[int, Mount]:
-    """Return where connections are mounted: as we see it, or else as their servers, or the processes `seen_by`, do."""
+class _Seen(NamedTuple):
+    """A connection as it was seen; `since_ns` is when its mount was seen first, or it where it has none."""
+
+    since_ns: int
+    identity: Identity
+
+    def is_followed_by(self, identity: Identity) -> bool:
+        """Tell whether what now has the number must be another connection."""
+        before = self.identity
+        if identity.servers and before.servers:
+            return not set(identity.holders) & set(before.holders)
+        return None not in (identity.mount, before.mount) and identity.mount != before.mount
+
+    def updated(self, identity: Identity, now_ns: int) -> _Seen:
+        """Return it with what is seen now. An unmounted connection that its server still holds is the same."""
+        before = self.identity
+        is_mounted_now = before.mount is None and identity.mount is not None
+        servers = identity.servers or before.servers
+        mount = identity.mount or before.mount
+        return _Seen(now_ns if is_mounted_now else self.since_ns, identity._replace(servers=servers, mount=mount))
+
+
+def _mounts(servers: dict[int, list[OpenDevice]]) -> dict[int, Mount]:
+    """Return where connections are mounted: as we see it, or else as their servers do."""
     found: dict[int, Mount] = {}
     for mount in processes.mounts():
         if mount.is_fuse or mount.is_virtiofs:
             found.setdefault(mount.connection, mount)
-    for pid in dict.fromkeys((*seen_by, *(own[0].tgid for number, own in servers.items() if number not in found))):
+    for pid in dict.fromkeys(own[0].tgid for number, own in servers.items() if number not in found):
         for mount in processes.mounts(pid):
             if mount.connection in servers:
                 found.setdefault(mount.connection, mount)

@@ -29,6 +29,7 @@ LOOK_ROUND_S: Final = 0.1  # how often the server and the counters are looked at
 MOUNT_WAIT_S: Final = 0.5  # INIT is sent before the mount appears in mountinfo
 END_S: Final = 30.0
 SERVER_WAIT_S: Final = 0.3  # a device is opened before it is mounted, so its holder is found at once, or has ended
+_OPCODE_INIT: Final = 26  # enum fuse_opcode
 _PR_SET_CHILD_SUBREAPER: Final = 36  # <linux/prctl.h>
 
 
@@ -56,7 +57,8 @@ class EbpfBridge:
     """Overhears FUSE connections in the kernel. `attached` is set as soon as nothing more can be missed.
 
     `snap_bytes` are kept of each message, 0 for all. Without `syscalls`, FORGET, INTERRUPT and notifications are not
-    seen; `deliveries` records when servers took their requests. `opcodes` and `caller` restrict what is kept.
+    seen; `deliveries` records when servers took their requests. `opcodes` and `caller` restrict what is kept, but INIT
+    is kept with any opcodes: it tells how to read the rest, and that a number is another connection's now.
     A server that was started is let go, not ended, when the capture stops.
     """
 
@@ -78,7 +80,8 @@ class EbpfBridge:
         self._source = source
         self._syscalls = syscalls or deliveries
         self._ring_bytes = ring_bytes
-        self._config = Config(snap=snap_bytes, want_deliver=deliveries, opcodes=opcodes, pid=caller)
+        kept = None if opcodes is None else opcodes | {_OPCODE_INIT}
+        self._config = Config(snap=snap_bytes, want_deliver=deliveries, opcodes=kept, pid=caller)
         self._on_note = on_note or (lambda note: None)
 
     def run(self, sink: Sink, stop: threading.Event) -> None:
@@ -141,9 +144,9 @@ class EbpfBridge:
             if (now_s := time.monotonic()) >= due_s:
                 due_s = now_s + LOOK_ROUND_S
                 self._on_words(server)
-                if server.has_ended() if server else session.selection.has_ended():
+                if server.has_ended() if server else session.has_ended():
                     break
-            session.directory.wait(POLL_S)
+            session.wait(POLL_S)
         for batch in session.end():
             self._pass_on(session, batch)
         self._on_words(server)
@@ -185,9 +188,12 @@ class _Session:
         self._channels: dict[int, int] = {}
         self._unwanted: list[int] = []
         self._before = set(directory.look_round())
+        self._lasts_ns: dict[int, tuple[int, int]] = {}  # since and until when it has its number; INIT was seen
+        self._replaced: set[int] = set()
         self.batches = Batches(
             ring,
             self._channel_of,
+            begins=self._begin,
             clock_offset_ns=time.time_ns() - time.monotonic_ns(),
             unique_of=programs.unique_of,
             delivered=config.want_deliver,
@@ -207,6 +213,18 @@ class _Session:
             return f"every FUSE connection of the host, {len(self._before)} now"
         return ", ".join(_words(self.directory.look_up(connection)) for connection in self.selection.fixed)
 
+    def wait(self, timeout_s: float) -> None:
+        """Wait a little. What is left out is forgotten once it is gone: its number may come to one that is wanted."""
+        present = self.directory.wait(timeout_s)
+        if present is not None and not present.issuperset(self._unwanted):
+            self._unwanted = [connection for connection in self._unwanted if connection in present]
+            self._filter(Choice.EXCEPT, self._unwanted)
+
+    def has_ended(self) -> bool:
+        """Tell whether nothing more can come of what was asked for."""
+        fixed = self.selection.fixed
+        return self.selection.has_ended() or bool(fixed and self._replaced.issuperset(fixed))
+
     def take(self) -> Batch:
         """Return the next records that are in order."""
         self.most_pending = max(self.most_pending, self.ring.pending())
@@ -219,6 +237,12 @@ class _Session:
         while self.ring.pending() and time.monotonic() < deadline_s:
             yield self.batches.take(time.monotonic_ns())
         yield self.batches.finish(self.programs.counters()["events"])
+
+    def _begin(self, connection: int, since_ns: int, until_ns: int) -> None:
+        """An INIT was sent: what had this number before is no more."""
+        self._channels.pop(connection, None)
+        self._before.discard(connection)
+        self._lasts_ns[connection] = since_ns, until_ns
 
     def _channel_of(self, connection: int, s_dev: int) -> int:
         """Return the channel of a connection, -1 for one that is not meant. Superblocks share their connection's."""
@@ -233,7 +257,9 @@ class _Session:
                 self._channels[connection] = self.sink.channel(replace(info, deliveries=has_reads))
                 if info.kind is ChannelKind.VIRTIOFS:
                     self.batches.has_no_server(self._channels[connection])
-            elif not self.selection.fixed:
+            elif self.selection.fixed:
+                self._replaced.add(connection)
+            else:
                 self._unwanted = [*self._unwanted, connection][-16:]
                 self._filter(Choice.EXCEPT, self._unwanted)
         return self._channels[connection]
@@ -242,7 +268,7 @@ class _Session:
         """Find out about a connection. A new one is waited for: its first request comes while mount(2) is at work."""
         begin_s = time.monotonic()
         while True:
-            identity = self.directory.look_up(connection)
+            identity = self.directory.look_up(connection, *self._lasts_ns.get(connection, (0, 0)))
             wanted = self.selection.wants(identity)
             waited_s = time.monotonic() - begin_s
             if wanted is False or (wanted and identity.mount is not None and waited_s < MOUNT_WAIT_S):

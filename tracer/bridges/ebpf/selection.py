@@ -50,8 +50,9 @@ class OfMount:
         self.fixed: tuple[int, ...] = (self.mount.connection,)
 
     def wants(self, identity: Identity) -> bool | None:
-        """Tell whether it is this one."""
-        return identity.connection in self.fixed
+        """Tell whether it is this one, or another on the same place."""
+        mount = identity.mount
+        return identity.connection in self.fixed and (mount is None or mount.mount_point == self.mount.mount_point)
 
     def has_ended(self) -> bool:
         """Tell whether the mount is gone, and nobody holds its connection."""
@@ -82,7 +83,8 @@ class OfProcess:
 
     def wants(self, identity: Identity) -> bool | None:
         """Tell whether the process holds it."""
-        return identity.connection in self.fixed
+        held = not identity.servers or any(device.tgid == self.pid for device in identity.servers)
+        return identity.connection in self.fixed and held
 
     def has_ended(self) -> bool:
         """Tell whether the process is gone."""

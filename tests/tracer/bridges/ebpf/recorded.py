@@ -151,6 +151,15 @@ def check_same(one: Mapping[Direction, Counter[bytes]], other: Mapping[Direction
             assert not extra, f"{extra.total()} {direction.name} only in the {name}: {shown}"
 
 
+def check_witnessed(records: Iterable[RawRecord], witnessed: Iterable[Witnessed]) -> None:
+    """The messages are those of the server's journal, but for requests the kernel took back before they were read."""
+    records, witnessed = list(records), list(witnessed)
+    unread = {unique(record) for record in records if record.flags & RecordFlag.ABORTED}
+    unread -= {message.unique for message in witnessed if message.to_server}
+    kept = [record for record in records if record.direction is Direction.TO_KERNEL or unique(record) not in unread]
+    check_same(both_ways(kept), witnessed_ways(witnessed))
+
+
 def check_whole(collected: Collected, records: Iterable[RawRecord]) -> None:
     """Nothing is known to be lost, and no message is cut."""
     assert collected.gaps == []

@@ -94,7 +94,7 @@ def test_a_request_that_is_still_held_is_pending(memory: Memory, mounted: Runnin
 
 
 def test_a_request_that_is_taken_back_unread_stays_pending_without_a_delivery(mounted: Running, tmp_path: Path) -> None:
-    """The kernel tells nobody when it takes back the request of a caller that was killed (Linux 6.18, fs/fuse/dev.c)."""
+    """The kernel tells nobody when it takes back the request of a caller that was killed (fs/fuse/dev.c)."""
     with (
         recorded.recording(of_mount(mounted), deliveries=True) as capture,
         disturb.connection(mounted.mount) as connection,

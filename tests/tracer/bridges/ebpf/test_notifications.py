@@ -98,7 +98,7 @@ def test_every_kind_is_recorded_and_the_refused_ones_say_why(kind: type[Memory],
     collected, records = record_and_end(memory, notify_every_kind)
     recorded.check_whole(collected, records)
     witnessed = memory.witnessed()
-    recorded.check_same(recorded.both_ways(records), recorded.witnessed_ways(witnessed))
+    recorded.check_witnessed(records, witnessed)
     sent = [message for message in witnessed if not message.to_server and message.unique == 0]
     told = notifications(records)
     assert Counter((r.data, -r.result) for r in told) == Counter((m.data, m.errno) for m in sent)
@@ -142,7 +142,7 @@ def test_an_interrupt_names_the_request_it_is_about(
 
     memory = make_server(kind, with_journal=True)
     collected, records = record_and_end(memory, interrupt)
-    recorded.check_same(recorded.both_ways(records), recorded.witnessed_ways(memory.witnessed()))
+    recorded.check_witnessed(records, memory.witnessed())
     (read,) = recorded.requests_of(records, READ)
     (interrupted,) = recorded.requests_of(records, INTERRUPT)
     assert interrupted.data[recorded.HEADER_IN :] == read.data[8:16]
@@ -186,7 +186,7 @@ def test_without_system_calls_they_are_missing_and_the_channel_says_so(memory: M
     notes = recorded.info_at(collected, memory.mount_point).notes
     assert [note for note in notes if "FORGET, INTERRUPT and notifications are not seen" in note]
     seen = [m for m in memory.witnessed() if (m.opcode not in (FORGET, BATCH_FORGET) if m.to_server else m.unique)]
-    recorded.check_same(recorded.both_ways(records), recorded.witnessed_ways(seen))
+    recorded.check_witnessed(records, seen)
 
 
 def test_over_io_uring_every_message_is_recorded_and_says_its_queue(make_server: MakeServer) -> None:
@@ -197,7 +197,7 @@ def test_over_io_uring_every_message_is_recorded_and_says_its_queue(make_server:
     memory = make_server(RingMemory, with_journal=True)
     collected, records = record_and_end(memory, work)
     recorded.check_whole(collected, records)
-    recorded.check_same(recorded.both_ways(records), recorded.witnessed_ways(memory.witnessed()))
+    recorded.check_witnessed(records, memory.witnessed())
     queues = {record.queue for record in records if record.direction is Direction.TO_KERNEL}
     assert queues <= set(range(os.cpu_count() or 1))
     if (os.cpu_count() or 1) > 1:
