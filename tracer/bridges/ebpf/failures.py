@@ -98,12 +98,15 @@ class Facts(NamedTuple):
     is_in_user_namespace: bool
     has_btf: bool
     has_fuse: bool
+    has_fuse_types: bool  # older kernels do not describe the types of modules
     lockdown: str  # "none", "integrity", "confidentiality"
 
     @classmethod
     def gather(cls) -> Facts:
         """Return how things are now."""
-        return cls(_capabilities(), _in_user_namespace(), KERNEL_TYPES.exists(), _has_fuse(), _lockdown())
+        return cls(
+            _capabilities(), _in_user_namespace(), KERNEL_TYPES.exists(), _has_fuse(), _has_fuse_types(), _lockdown()
+        )
 
     def may(self, capability: int) -> bool:
         """Tell whether this process has a capability, or the one that stands for all of them."""
@@ -125,6 +128,8 @@ def _cause(number: int, said: str, facts: Facts) -> Cause:
         return Cause.LOCKED_DOWN
     if number in (errno.EPERM, errno.EACCES) and "R0" not in said:
         return _why_not_permitted(said, facts)
+    if "failed to resolve CO-RE relocation" in said and not facts.has_fuse_types:
+        return Cause.NO_HOOKS
     if number in (errno.ESRCH, errno.ENOENT):
         return Cause.NO_HOOKS if facts.has_fuse else Cause.NO_MODULE
     if number == errno.ENOMEM:
@@ -167,6 +172,10 @@ def _in_user_namespace() -> bool:
 
 def _has_fuse() -> bool:
     return any(line.split()[-1] == "fuse" for line in Path("/proc/filesystems").read_text().splitlines())
+
+
+def _has_fuse_types() -> bool:
+    return KERNEL_TYPES.with_name("fuse").exists() or not Path("/sys/module/fuse/initstate").exists()
 
 
 def _lockdown() -> str:

@@ -17,7 +17,7 @@ from tracer.bridges.ebpf.failures import CAP_BPF, CAP_PERFMON, CAP_SYS_ADMIN, Ca
 from tracer.bridges.ebpf.programs import Config, Programs
 
 ALL = (1 << 41) - 1
-ROOT = Facts(ALL, is_in_user_namespace=False, has_btf=True, has_fuse=True, lockdown="none")
+ROOT = Facts(ALL, is_in_user_namespace=False, has_btf=True, has_fuse=True, has_fuse_types=True, lockdown="none")
 NOBODY = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"]
 # Loads, and prints the cause or how well it went.
 LOAD = """
@@ -119,6 +119,12 @@ CASES = {
     "lockdown": (errno.EINVAL, [], ROOT._replace(lockdown="confidentiality"), Cause.LOCKED_DOWN),
     "no types": (errno.ESRCH, [], ROOT._replace(has_btf=False), Cause.NO_BTF),
     "no tracepoints": (errno.ESRCH, ["failed to find kernel BTF type ID"], ROOT, Cause.NO_HOOKS),
+    "types of modules are missing (5.10)": (
+        errno.EINVAL,
+        ["failed to resolve CO-RE relocation <byte_off> [73] struct fuse_dev.fc (0:0 @ offset 0)"],
+        ROOT._replace(has_fuse_types=False),
+        Cause.NO_HOOKS,
+    ),
     "no module": (errno.ESRCH, [], ROOT._replace(has_fuse=False), Cause.NO_MODULE),
     "no memory": (errno.ENOMEM, [], ROOT, Cause.NO_MEMORY),
     "no CAP_BPF": (errno.EPERM, REFUSED, ROOT._replace(capabilities=0), Cause.NO_CAP_BPF),
