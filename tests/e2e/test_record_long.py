@@ -5,12 +5,11 @@ from __future__ import annotations
 import signal
 import subprocess
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 
-from examples.demo import possible
 from tests.e2e import recorder
 from tests.e2e.recorder import DEADLINE_S, refused
 from tests.servers import workload
@@ -21,16 +20,6 @@ from tracer.trace.pairing import State
 from tracer.trace.trace import Trace
 
 pytestmark = [pytest.mark.e2e, pytest.mark.root]
-
-
-@pytest.fixture(autouse=True)
-def _strace() -> None:
-    if (reason := possible.why_no_program("strace", "strace")) is not None:
-        pytest.skip(reason)
-
-
-def launched(out: Path, *options: str) -> Callable[[list[str]], list[str]]:
-    return recorder.launched(out, "--bridge", "strace", *options)
 
 
 def opened(folder: Path) -> list[Trace]:
@@ -71,10 +60,10 @@ def wait_for_file(folder: Path) -> Path:
 
 @pytest.mark.parametrize("limit", ["64KiB", "100ms"])
 def test_files_in_turn_hold_every_message_of_the_server_once_and_in_order(
-    limit: str, memfs: Memfs, tmp_path: Path
+    bridge: str, limit: str, memfs: Memfs, tmp_path: Path
 ) -> None:
     out = out_in(tmp_path)
-    with memfs.started(launched(out, "--snap", "all", "--rotate", limit)) as running:
+    with memfs.started(recorder.launched(out, "--bridge", bridge, "--snap", "all", "--rotate", limit)) as running:
         workload.run(running.mount_point, "mixed")
         assert running.unmount()
         assert running.wait() == 0, running.output()
@@ -91,9 +80,11 @@ def test_files_in_turn_hold_every_message_of_the_server_once_and_in_order(
         assert max(sizes) <= 64 << 10
 
 
-def test_only_the_newest_files_are_kept(memfs: Memfs, tmp_path: Path) -> None:
+def test_only_the_newest_files_are_kept(bridge: str, memfs: Memfs, tmp_path: Path) -> None:
     out = out_in(tmp_path)
-    with memfs.started(launched(out, "--snap", "all", "--rotate", "4KiB", "--keep", "2")) as running:
+    with memfs.started(
+        recorder.launched(out, "--bridge", bridge, "--snap", "all", "--rotate", "4KiB", "--keep", "2")
+    ) as running:
         workload.run(running.mount_point, "mixed")
         assert running.unmount()
         assert running.wait() == 0, running.output()
@@ -105,10 +96,10 @@ def test_only_the_newest_files_are_kept(memfs: Memfs, tmp_path: Path) -> None:
 
 
 def test_a_recorder_killed_between_files_leaves_files_that_open_and_a_server_that_works(
-    memfs: Memfs, tmp_path: Path
+    bridge: str, memfs: Memfs, tmp_path: Path
 ) -> None:
     out = out_in(tmp_path)
-    with memfs.started(launched(out, "--snap", "all", "--rotate", "4KiB")) as running:
+    with memfs.started(recorder.launched(out, "--bridge", bridge, "--snap", "all", "--rotate", "4KiB")) as running:
         workload.run(running.mount_point, "stats")
         running.process.send_signal(signal.SIGKILL)
         running.wait()
@@ -122,9 +113,11 @@ def test_a_recorder_killed_between_files_leaves_files_that_open_and_a_server_tha
 
 
 @pytest.mark.parametrize("limit", ["100", "20KiB", "2s"])
-def test_a_recording_ends_by_itself_and_the_server_goes_on(limit: str, memfs: Memfs, tmp_path: Path) -> None:
+def test_a_recording_ends_by_itself_and_the_server_goes_on(
+    bridge: str, limit: str, memfs: Memfs, tmp_path: Path
+) -> None:
     out = tmp_path / "t.pcapng"
-    with memfs.started(launched(out, "--stop-after", limit)) as running:
+    with memfs.started(recorder.launched(out, "--bridge", bridge, "--stop-after", limit)) as running:
         deadline = time.monotonic() + DEADLINE_S
         while running.process.poll() is None and time.monotonic() < deadline:
             workload.run(running.mount_point, "reading")
@@ -141,8 +134,8 @@ def test_a_recording_ends_by_itself_and_the_server_goes_on(limit: str, memfs: Me
         assert 16 << 10 < out.stat().st_size < 22 << 10
 
 
-def test_a_recording_of_a_silent_mount_ends_in_time(bindfs: Bindfs, tmp_path: Path) -> None:
-    words = ["--bridge", "strace", "--stop-after", "1s", "--rotate", "1h"]
+def test_a_recording_of_a_silent_mount_ends_in_time(bridge: str, bindfs: Bindfs, tmp_path: Path) -> None:
+    words = ["--bridge", bridge, "--stop-after", "1s", "--rotate", "1h"]
     with (
         bindfs.started() as running,
         recorder.recording(tmp_path / "t.pcapng", *words, "--pid", str(running.pid)) as quiet,
@@ -154,11 +147,11 @@ def test_a_recording_of_a_silent_mount_ends_in_time(bindfs: Bindfs, tmp_path: Pa
 # ---- the flight recorder ----
 
 
-def test_a_write_that_hangs_is_on_disk_while_it_hangs(memfs: Memfs, tmp_path: Path) -> None:
+def test_a_write_that_hangs_is_on_disk_while_it_hangs(bridge: str, memfs: Memfs, tmp_path: Path) -> None:
     out = out_in(tmp_path)
     memfs.options = ["--write-delay", "5"]
     trigger = ("--trigger", "fuse.opcode == WRITE && fuse.pending_for > 1s", "--after", "1s")
-    with memfs.started(launched(out, "--snap", "all", *trigger)) as running:
+    with memfs.started(recorder.launched(out, "--bridge", bridge, "--snap", "all", *trigger)) as running:
         workload.run(running.mount_point, "reading")
         with subprocess.Popen(["sh", "-c", f"echo hello > {running.mount_point}/file"]) as writer:
             path = wait_for_file(out.parent)
@@ -178,12 +171,12 @@ def test_a_write_that_hangs_is_on_disk_while_it_hangs(memfs: Memfs, tmp_path: Pa
 
 
 def test_a_syncfs_that_is_answered_late_triggers_and_its_late_answer_is_recorded(
-    memfs_fuseblk: MemfsBlk, tmp_path: Path
+    bridge: str, memfs_fuseblk: MemfsBlk, tmp_path: Path
 ) -> None:
     out = out_in(tmp_path)
     memfs_fuseblk.options = ["--syncfs", "2"]
     trigger = ("--trigger", "fuse.opcode == SYNCFS && fuse.pending_for > 500ms", "--after", "5")
-    with memfs_fuseblk.started(launched(out, *trigger)) as running:
+    with memfs_fuseblk.started(recorder.launched(out, "--bridge", bridge, *trigger)) as running:
         subprocess.run(["sync", "-f", running.mount_point], timeout=DEADLINE_S, check=True)
         assert running.unmount()
         assert running.wait() == 0, running.output()
@@ -195,9 +188,11 @@ def test_a_syncfs_that_is_answered_late_triggers_and_its_late_answer_is_recorded
     assert "waits for " in running.output()
 
 
-def test_a_flight_recorder_that_saw_nothing_writes_nothing(memfs: Memfs, tmp_path: Path) -> None:
+def test_a_flight_recorder_that_saw_nothing_writes_nothing(bridge: str, memfs: Memfs, tmp_path: Path) -> None:
     out = out_in(tmp_path)
-    with memfs.started(launched(out, "--trigger", "fuse.error == EIO", "--keep", "3")) as running:
+    with memfs.started(
+        recorder.launched(out, "--bridge", bridge, "--trigger", "fuse.error == EIO", "--keep", "3")
+    ) as running:
         workload.run(running.mount_point, "mixed")
         assert running.unmount()
         assert running.wait() == 0, running.output()
