@@ -101,8 +101,8 @@ class Table:
         """Add `count` rows of undefined content; return where they are."""
         needed = self.count + count
         if needed > self._room:
-            # An eighth to spare keeps appending linear and the memory near what is used.
-            self.reserve(needed + needed // 8 if self._room else needed)
+            # Half of it to spare: what is never filled takes no memory, and what grows is copied only now and then.
+            self.reserve(needed + needed // 2 if self._room else needed)
         new = slice(self.count, needed)
         self.count = needed
         return new

@@ -66,7 +66,7 @@ class _Channel:
     def move_to(self, row: int) -> None:
         """Forget what does not hold at `row`: on the way there a few paths, on a way back all."""
         rows, nodes = self._names.changed_rows, self._names.changed_nodes
-        if row < self.since:
+        if row < self.since or not self.known:  # nothing to forget one by one: there at once
             self.known.clear()
             self._next = bisect_right(rows, row)
         while self._next < len(rows) and rows[self._next] <= row:

@@ -5,7 +5,8 @@ Only messages that give, move or take names are looked into; all others cost one
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+import struct
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Protocol
 
 import numpy as np
@@ -15,7 +16,7 @@ from dissectors.flags import ATTR_SUBMOUNT
 from dissectors.layout import Context
 from dissectors.message import Value
 from dissectors.opcodes import NOTIFY, OPS_BY_NAME, ROOT_ID
-from tracer.trace.columns import CodeSet, Kind, Rows, Table, distinct
+from tracer.trace.columns import BIG_ENDIAN, CodeSet, Kind, Rows, Table, distinct
 from tracer.trace.events import ENTRY_OPS, FORGET, READDIRPLUS, REMOVALS, RENAMES, BodyReader, Source
 from tracer.trace.names import Names
 
@@ -26,6 +27,9 @@ TMPFILE_NAME = b"(tmpfile)"
 RENAME_EXCHANGE = 2
 VARIES = -2  # instead of a submount's number: depends on the record
 _GIVES_ENTRY = frozenset(ENTRY_OPS)
+# Of a BATCH_FORGET: fuse_in_header, fuse_batch_forget_in, then (nodeid, nlookup) again and again.
+EXTENSION_AT, COUNT_AT, FORGETS_AT = 36, 40, 48
+PAIR = struct.Struct("<QQ")
 
 AT_ONCE = 1 << 15  # events read at once: bounds the memory of their names
 _ON_REPLY = CodeSet((*ENTRY_OPS, READDIRPLUS, *REMOVALS, *RENAMES))
@@ -80,6 +84,7 @@ class State:
         self.names: dict[int, Names] = {}
         self.submounts: list[tuple[int, int]] = []  # (channel, root nodeid), by number
         self._numbers: dict[tuple[int, int], int] = {}
+        self._steady: dict[int, tuple[int, dict[int, tuple[int, int, int]]]] = {}  # by channel: changes seen, and nodes
         self._reader = BodyReader(table, lambda: bodies.file)
         self._apply: dict[int, Callable[[Names, int], None]] = {
             **dict.fromkeys(ENTRY_OPS, self._entry),
@@ -87,7 +92,7 @@ class State:
             **dict.fromkeys(REMOVALS, self._removal),
             **dict.fromkeys(RENAMES, self._rename),
             FORGET: self._forget,
-            BATCH_FORGET: self._forget,
+            BATCH_FORGET: self._forget_many,
             SYNCFS: self._superblock,
         }
 
@@ -192,6 +197,19 @@ class State:
         new = (number(request, "newdir"), self._whole_name(asked, "newname"))
         names.renamed(row, old, new, bool(number(request, "flags") & RENAME_EXCHANGE))
 
+    def _forget_many(self, names: Names, row: int) -> None:
+        """Read a BATCH_FORGET that is whole as pairs of numbers: one may hold thousands."""
+        table = self._table
+        start, kept = int(table["at"][row]), int(table["kept"][row])
+        is_whole = kept == int(table["wire_len"][row]) and not int(table["bits"][row]) & BIG_ENDIAN
+        head = bytes(self._bodies.file.mapped[start : start + FORGETS_AT]) if is_whole and kept >= FORGETS_AT else b""
+        count = int.from_bytes(head[COUNT_AT : COUNT_AT + 4], "little")
+        if not head or head[EXTENSION_AT : EXTENSION_AT + 2] != b"\0\0" or FORGETS_AT + PAIR.size * count != kept:
+            self._forget(names, row)
+            return
+        for nodeid, nlookup in PAIR.iter_unpack(self._bodies.file.mapped[start + FORGETS_AT : start + kept]):
+            names.forgotten(row, nodeid, nlookup)
+
     def _forget(self, names: Names, row: int) -> None:
         values = self._bodies.values(row)
         if "nlookup" in values:
@@ -228,6 +246,7 @@ class State:
             names = self._of(channel)
             if names.has_news:  # about records before it, too
                 names.settle()
+                self._steady.pop(channel, None)
                 rows = np.flatnonzero(channels == channel)
             else:
                 rows = np.flatnonzero(channels[new] == channel) + new.start
@@ -243,20 +262,34 @@ class State:
         column = self._table["nodeid"][rows].tolist()
         places = _Places()
         place = np.fromiter(map(places.__getitem__, column), np.int64, len(rows))
-        steady = [names.steady_from(nodeid) for nodeid in places]
-        late = [self._number_at(channel, names, nodeid, row) for nodeid, (row, _) in zip(places, steady, strict=True)]
-        found = np.array(late, np.int32)[place]
-        is_early = rows < np.array([row for row, _ in steady])[place]
-        nodeids, early = list(places), np.full(len(places), VARIES, np.int32)
-        for index in distinct(place[is_early]):
-            if steady[index][1]:
-                early[index] = self._number_at(channel, names, nodeids[index], -1)
+        since, late, early = np.array(self._steady_of(channel, names, places), np.int64).T
+        found = late[place].astype(np.int32)
+        is_early = rows < since[place]
         found[is_early] = early[place[is_early]]
         for index in np.flatnonzero(found == VARIES).tolist():
             found[index] = self._number_at(channel, names, column[index], int(rows[index]))
         is_orphan = (self._table["kind"][rows] == Kind.REPLY) & (self._table["mate"][rows] < 0)
         found[is_orphan] = -1  # names no node
         self._table["submount"][rows] = found
+
+    def _steady_of(self, channel: int, names: Names, nodeids: Iterable[int]) -> list[tuple[int, int, int]]:
+        """Return since which record each node lies in the submount it is in, its number, and the number before.
+
+        Kept until the node gets another place: a trace that grows asks for the same nodes again and again.
+        """
+        changes, known = self._steady.get(channel, (0, {}))
+        for nodeid in names.changed_nodes[changes:]:
+            known.pop(nodeid, None)
+        self._steady[channel] = len(names.changed_nodes), known
+        found = []
+        for nodeid in nodeids:
+            steady = known.get(nodeid)
+            if steady is None:
+                row, is_first = names.steady_from(nodeid)
+                before = self._number_at(channel, names, nodeid, -1) if is_first else VARIES
+                steady = known[nodeid] = row, self._number_at(channel, names, nodeid, row), before
+            found.append(steady)
+        return found
 
     def _number_at(self, channel: int, names: Names, nodeid: int, row: int) -> int:
         root = ROOT_ID if nodeid == 0 else names.submount(nodeid, row)

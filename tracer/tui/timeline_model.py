@@ -198,7 +198,8 @@ class TimelineModel:
         outcome[~answered & ((table["bits"][rows] & SUPERSEDED) != 0)] = Outcome.FAILED
         begin_ns = table["t_ns"][rows]
         latency_ns = np.where(answered, table["t_ns"][reply] - begin_ns if len(rows) else 0, -1)
-        numbers = np.searchsorted(self.trace.first_rows, rows)
+        first = self.trace.first_rows
+        numbers = np.searchsorted(first, rows.astype(first.dtype))  # another type would copy all of `first`
         return _Syncs(numbers, begin_ns, latency_ns, outcome, table["submount"][rows])
 
     @staticmethod

@@ -53,6 +53,7 @@ class TraceThread:
     _stopped: bool = False
     _has_told: bool = False
     _sieve: Sieve | None = None
+    _counted: int = 0  # records that the screen was told of
 
     def __post_init__(self) -> None:
         self.model = TimelineModel(self.trace)
@@ -130,31 +131,60 @@ class TraceThread:
             self._asked.clear()
 
     def _grow(self) -> Job:
-        """Take in what was appended, count it, extend the listing, then tell."""
+        """Take in what was appended by now, piece by piece, and tell how far it came: at the end, and in between."""
+        told_s = time.monotonic()
+        self._taking_in(self._look if self._has_told else self.trace.refresh)
+        if not self._has_told:
+            self._read_names()
+            yield from self._count()
+            yield from self._tell_growth()
+        while self._taking_in(self._take_piece):
+            yield from self._count()
+            if time.monotonic() - told_s > POLL_S:
+                yield from self._tell_growth()
+                told_s = time.monotonic()
+            yield
+        if self.upto < self.trace.exchange_count or self._counted < self.trace.records.count:
+            yield from self._tell_growth()
+        elif self.wanted.follow and self.model.has_pending:
+            yield from self._paint()
+
+    def _taking_in(self, work: Callable[[], int]) -> int:
+        """Let the trace grow in one turn; return what `work` does, 0 when the file cannot be read any more."""
         try:
             with self.turns.mine():
-                self.trace.refresh()
-                if self._has_told:
-                    self.trace.advance_state()
+                return work()
         except TracerError as error:
             self.wanted.follow = False
             self.post(SourceFailed(error))
-        if not self._has_told:
-            self._read_names()
+            return 0
+
+    def _look(self) -> int:
+        self.trace.file.remap()
+        self.trace.now_ns = self._now_ns() or None
+        return 0
+
+    def _take_piece(self) -> int:
+        """Index a piece of what is mapped now, some thousand records: the screen waits no longer than that takes."""
+        count = self.trace.take_in()
+        self.trace.advance_state()
+        return count
+
+    def _count(self) -> Job:
         records = self.trace.records
-        has_grown = self.model.fed < records.count
         while self.model.fed < records.count:
             self.model.feed(FEED_RECORDS)
             self._tell_progress("counting", self.model.fed, records.count)
             yield
-        if has_grown or not self._has_told:
-            self._has_told = True
-            self.upto = self.trace.exchange_count
-            if "filter" not in self._jobs:  # or it comes to the new ones by itself
-                yield from self._filter()
-            self.post(Grown(self.upto, self._submount_cells()))
-        if has_grown or (self.wanted.follow and self.model.has_pending):
-            yield from self._paint()
+
+    def _tell_growth(self) -> Job:
+        """Extend the listing, then tell."""
+        self._has_told = True
+        self.upto, self._counted = self.trace.exchange_count, self.model.fed
+        if "filter" not in self._jobs:  # or it comes to the new ones by itself
+            yield from self._filter()
+        self.post(Grown(self.upto, self._submount_cells()))
+        yield from self._paint()
 
     def _submount_cells(self) -> int:
         many = len(self.trace.channels) > 1
