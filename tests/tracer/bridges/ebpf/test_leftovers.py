@@ -68,7 +68,7 @@ def test_a_hundred_captures_of_a_mount_under_load_are_whole_and_leave_nothing(me
         with load.on(running.mount_point) as busy:
             for turn in range(ROUNDS):
                 # what looks at system calls takes longest to load
-                options = {"syscalls": turn % 4 == 0, "ring_bytes": 1 << 24}
+                options = {"syscalls": turn % 4 == 0}
                 with recorded.recording(Source(mount=str(running.mount_point)), **options) as capture:
                     busy.wait_rounds(1)
                     busy.wait_rounds(1)  # the first may have been over
