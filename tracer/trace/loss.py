@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
+from tracer.records import ChannelInfo, RecordFlag
 from tracer.trace.columns import Array, Kind, Table, sorted_distinct
 from tracer.trace.events import READDIRPLUS
 from tracer.trace.pairing import NOTIFY_REPLY
@@ -28,6 +30,18 @@ def cut_listings(table: Table, channel: int | None = None) -> int:
     if channel is not None:
         cut &= table["channel"] == channel
     return int(cut.sum())
+
+
+def cut_short(table: Table, channels: Sequence[ChannelInfo], rows: slice) -> int:
+    """Count records of which less was kept than was asked for: the ring was full. Spliced content is another matter."""
+    snap = np.array([info.snap_bytes or 1 << 32 for info in channels], dtype=np.int64)
+    if not len(snap):
+        return 0
+    kept, wire_len = table["kept"][rows], table["wire_len"][rows]
+    cut = np.flatnonzero(kept < wire_len)
+    wanted = np.minimum(wire_len[cut], snap[table["channel"][rows][cut]])
+    is_spliced = (table["flags"][rows][cut] & int(RecordFlag.SPLICED)) != 0
+    return int(((kept[cut] < wanted) & ~is_spliced).sum())
 
 
 def missing_uniques(table: Table, channels: int) -> list[MissingUniques]:

@@ -36,11 +36,23 @@ class Detail(Horizontal):
         before = self.field_tree.field
         self.fields = fields
         row = self._same_field(before) if before is not None else -1
-        colours = self.app.theme_variables
-        style = colours["error"] if fields.is_bad else colours["warning"] if fields.is_open else ""
-        self.field_tree.border_title = Text(fields.title, style)
+        self._show_title()
         self.field_tree.show(fields, row if row >= 0 else fields.first_of_interest())
         self._show_bytes(self.field_tree.field)
+
+    def show_time(self, fields: Fields) -> None:
+        """Show the same exchange a moment later: nothing moves, unless its answer came."""
+        if len(fields.rows) != len(self.fields.rows):
+            self.show(fields)
+            return
+        self.fields = self.field_tree.fields = fields
+        self._show_title()
+        self.field_tree.refresh()
+
+    def _show_title(self) -> None:
+        colours = self.app.theme_variables
+        style = colours["error"] if self.fields.is_bad else colours["warning"] if self.fields.is_open else ""
+        self.field_tree.border_title = Text(self.fields.title, style)
 
     def _same_field(self, before: FieldRow) -> int:
         """Return the row with the same name in the same section: stepping through WRITEs keeps the offset in view."""

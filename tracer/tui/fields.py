@@ -57,8 +57,8 @@ class Fields:
         timing = trace.timing(number)
         is_bad = timing.state in (State.ABORTED, State.LOST)
         if is_telling(timing):
-            rows = (FieldRow(0, TreeRow(0, "", "timing:", timing_words(timing), 0, 0, problem=is_bad)), *rows)
-        title = f"#{number} {parts[0].name} · unique {parts[0].unique} · {timing_label(timing)}"
+            rows = (FieldRow(0, TreeRow(0, "", timing_words(timing), "", 0, 0, problem=is_bad)), *rows)
+        title = f"#{number} {parts[0].name} · {timing_label(timing)} · unique {parts[0].unique}"
         return cls(title, timing.state is State.PENDING, is_bad, parts, rows)
 
     def row_at(self, part: int, offset: int) -> int:
@@ -71,7 +71,9 @@ class Fields:
         return best
 
     def first_of_interest(self) -> int:
-        """Return the row to begin with: the first of the body, else of the header."""
+        """Return the row to begin with: why there is no answer, else the first of the body, else of the header."""
+        if self.is_open or self.is_bad:
+            return 0
         headings = [at for at, field in enumerate(self.rows) if field.row.depth == 0 and field.row.end]
         return headings[1] if len(headings) > 1 and self.rows[headings[1]].part == 0 else 0
 

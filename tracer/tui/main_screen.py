@@ -29,6 +29,7 @@ from tracer.tui.timeline import Timeline
 from tracer.tui.trace_thread import TraceThread
 from tracer.tui.turns import Turns
 
+SECOND = 1.0
 TOLD_S = {"information": 3, "error": 10}  # how long a sentence stays
 WIDE_CELLS, SLIM_CELLS = 120, 64
 TALL_LINES = 34
@@ -72,6 +73,7 @@ class MainScreen(Screen[None]):
             self.filter_bar.set(self._begin_filter)
         if self._begin_following:
             self.action_follow()
+        self.set_interval(SECOND, self._on_second)
         self.call_after_refresh(self._begin)  # the first screen first
 
     def _begin(self) -> None:
@@ -150,8 +152,15 @@ class MainScreen(Screen[None]):
             self.app.screen.show(event.content)
 
     def _show_facts(self) -> None:
-        self.status_bar.facts = Facts.of(self._trace, self.upto)
+        self.status_bar.facts = Facts.of(self._trace, self.upto, self.thread.cut_count)
         self.status_bar.redraw()
+
+    def _on_second(self) -> None:
+        """Say anew how long the request that is shown has waited: it does so also when nothing else happens."""
+        if self.thread.wanted.follow and self.detail.fields.is_open and self.list.number >= 0:
+            with self._turns.mine():
+                fields = Fields.of(self._trace, self.list.number)
+            self.detail.show_time(fields)
 
     # ---- the panes tell --------------------------------------------------------------------------------------------
 

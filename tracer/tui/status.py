@@ -22,14 +22,15 @@ class Facts:
     exchange_count: int
     lost_count: int  # records known to be lost
     has_unknown_loss: bool  # records were lost, nobody knows how many
+    cut_count: int  # messages of which less was kept than was asked for: the bridge's buffer was full
     unreadable_bytes: int
     is_damaged: bool
     minors: tuple[str, ...]
     assumed_minor: str  # when a channel's INIT was not seen, else empty
 
     @classmethod
-    def of(cls, trace: Trace, upto: int) -> Facts:
-        """Read them."""
+    def of(cls, trace: Trace, upto: int, cut_count: int) -> Facts:
+        """Read them; `cut_count` is counted while the trace grows."""
         gaps = trace.gaps
         known = [session for session in trace.sessions if session.minor_is_known]
         last = trace.records.count - 1
@@ -41,6 +42,7 @@ class Facts:
             upto,
             sum(gap.count for gap in gaps),
             any(gap.count == 0 for gap in gaps),
+            cut_count,
             trace.file.unreadable_bytes,
             trace.file.damaged,
             tuple(f"7.{minor}" for minor in minors),
@@ -52,6 +54,8 @@ class Facts:
         found = []
         if self.lost_count or self.has_unknown_loss:
             found.append(f"{self.lost_count}{'+' if self.has_unknown_loss else ''} LOST" if self.lost_count else "LOSS")
+        if self.cut_count:
+            found.append(f"{self.cut_count} CUT SHORT")
         if self.unreadable_bytes:
             found.append(f"{self.unreadable_bytes} bytes unreadable")
         if self.assumed_minor:

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from textual.message import Message
 
 from tracer.errors import TracerError
+from tracer.trace.loss import cut_short
 from tracer.trace.trace import Trace
 from tracer.tui.density import Window
 from tracer.tui.listing import Listing
@@ -46,6 +47,7 @@ class TraceThread:
     wanted: _Wanted = field(default_factory=_Wanted)
     model: TimelineModel = field(init=False)
     upto: int = 0
+    cut_count: int = 0  # messages of which less was kept than was asked for
     _jobs: dict[str, Job] = field(default_factory=dict)
     _asked: dict[str, Callable[[], Job]] = field(default_factory=dict)
     _wake: threading.Condition = field(default_factory=threading.Condition)
@@ -53,7 +55,7 @@ class TraceThread:
     _stopped: bool = False
     _has_told: bool = False
     _sieve: Sieve | None = None
-    _counted: int = 0  # records that the screen was told of
+    _told: tuple[int, int] = (0, 0)  # records and losses that the screen knows of
 
     def __post_init__(self) -> None:
         self.model = TimelineModel(self.trace)
@@ -144,7 +146,7 @@ class TraceThread:
                 yield from self._tell_growth()
                 told_s = time.monotonic()
             yield
-        if self.upto < self.trace.exchange_count or self._counted < self.trace.records.count:
+        if self._told != (self.trace.records.count, len(self.trace.gaps)):  # a loss is news, too
             yield from self._tell_growth()
         elif self.wanted.follow and self.model.has_pending:
             yield from self._paint()
@@ -172,15 +174,16 @@ class TraceThread:
 
     def _count(self) -> Job:
         records = self.trace.records
-        while self.model.fed < records.count:
+        while (fed := self.model.fed) < records.count:
             self.model.feed(FEED_RECORDS)
+            self.cut_count += cut_short(records, self.trace.channels, slice(fed, self.model.fed))
             self._tell_progress("counting", self.model.fed, records.count)
             yield
 
     def _tell_growth(self) -> Job:
         """Extend the listing, then tell."""
         self._has_told = True
-        self.upto, self._counted = self.trace.exchange_count, self.model.fed
+        self.upto, self._told = self.trace.exchange_count, (self.model.fed, len(self.trace.gaps))
         if "filter" not in self._jobs:  # or it comes to the new ones by itself
             yield from self._filter()
         self.post(Grown(self.upto, self._submount_cells()))

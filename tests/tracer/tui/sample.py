@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import struct
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from tracer.records import BridgeKind, ChannelInfo, ChannelKind, Direction, Gap, RawRecord
+from tracer.records import BridgeKind, ChannelInfo, ChannelKind, Direction, Gap, RawRecord, RecordFlag
 from tracer.store.writer import TraceWriter
 
 START_NS = 1_700_000_000_000_000_000  # 2023-11-14 22:13:20 UTC
@@ -26,7 +26,7 @@ LOOKUP, FORGET, GETATTR, OPEN, READ, WRITE, RELEASE, FSYNC, FLUSH, INIT, SYNCFS 
     50,
 )
 ROOT, MNT1, MNT2, NOTES, DATA, EVIL, OLD_FILE = 1, 16, 32, 7, 17, 8, 5
-EACCES, ENOENT, ENOSYS = 13, 2, 38
+EACCES, ENOENT, ENOSYS, ECONNABORTED = 13, 2, 38, 103
 NOTIFY_INVAL_INODE = 2
 ATTR_SUBMOUNT = 1
 SUBMOUNTS_FLAG = 1 << 27
@@ -90,14 +90,25 @@ class Story:
     unique: int = 0
 
     def say(
-        self, ms: float, channel: int, data: bytes, to_kernel: bool = False, comm: bytes = b"", cut: int = 0
+        self,
+        ms: float,
+        channel: int,
+        data: bytes,
+        to_kernel: bool = False,
+        comm: bytes = b"",
+        cut: int = 0,
+        flags: int = 0,
     ) -> None:
         direction = Direction.TO_KERNEL if to_kernel else Direction.TO_SERVER
         kept = data[: len(data) - cut]
         t_ns = START_NS + int(ms * MS)
         self.records.append(
-            RawRecord(t_ns, channel, direction, kept, len(data), BridgeKind.SYNTHETIC, 0, 900, 900, comm)
+            RawRecord(t_ns, channel, direction, kept, len(data), BridgeKind.SYNTHETIC, flags, 900, 900, comm)
         )
+
+    def delivered(self, ms: float) -> None:
+        """Let the server read the latest request."""
+        self.say(ms, 0, struct.pack("<IIQ", 16, 0, self.unique), flags=RecordFlag.DELIVERED)
 
     def ask(
         self,
@@ -198,4 +209,23 @@ def write_trace(path: Path, records: list[RawRecord] | None = None, gap: bool = 
         writer.records(story().sorted() if records is None else records)
         if gap:
             writer.gap(Gap(START_NS + 680 * MS, 0, 3, "the bridge's buffer was full"))
+    return path
+
+
+def write_hung(path: Path) -> Path:
+    """Write what a bridge that sees deliveries, and loses some records, overhears of a server that hangs."""
+    told = Story()
+    told.ask(0, INIT, 0, init_request(45), init_reply(45), comm=b"mount")
+    told.ask(10, LOOKUP, ROOT, b"data.bin\0", entry(DATA), took=4)
+    told.delivered(11)
+    aborted = told.ask(20, OPEN, DATA, struct.pack("<II", 0o100001, 0), None, comm=b"vim")
+    told.say(2020, 0, reply(aborted, error=ECONNABORTED), to_kernel=True, flags=RecordFlag.ABORTED)
+    told.ask(30, WRITE, DATA, write_request(0x1001, 0, bytes(512)), None, cut=400)
+    told.delivered(60)
+    told.ask(2200, GETATTR, DATA, bytes(16), None, comm=b"ls")
+    told.ask(4230, GETATTR, ROOT, bytes(16), None, comm=b"df")
+    with TraceWriter(path) as writer:
+        writer.channel(replace(HOME, name="/mnt/home", kind=ChannelKind.DEV_FUSE, fstype="fuse.home", deliveries=True))
+        writer.records(told.sorted())
+        writer.gap(Gap(START_NS + 4000 * MS, -1, 1234, "the ring buffer was full (CPU 1)"))
     return path

@@ -1,15 +1,27 @@
 from __future__ import annotations
 
+import re
 import threading
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from tests.tracer.tui.conftest import DEADLINE_S, OpenUi
-from tests.tracer.tui.sample import HOME, OLD, story, write_trace
-from tracer.records import RawRecord
+from tests.tracer.tui.sample import (
+    DATA,
+    HOME,
+    OLD,
+    START_NS,
+    WRITE,
+    request,
+    story,
+    write_request,
+    write_trace,
+)
+from tracer.records import BridgeKind, ChannelKind, Direction, Gap, RawRecord, RecordFlag
 from tracer.store.writer import TraceWriter
 from tracer.trace.trace import Trace
 from tracer.tui.messages import Grown
@@ -67,12 +79,12 @@ async def test_an_answer_that_comes_later_changes_the_row_the_fields_and_the_mar
 ) -> None:
     async with open_ui(Trace.open(writer.path), follow=True) as ui:
         await ui.press("k", "j")
-        assert "#36 SYNCFS · unique 70 · pending" in ui.text
+        assert "#36 SYNCFS · pending" in ui.text
         assert "no answer" in ui.text
         writer.records(records[HALF:])
         await ui.until(lambda: ui.main.upto == 50)
         await ui.settle()
-        assert "#36 SYNCFS · unique 70 · 120ms" in ui.text
+        assert "#36 SYNCFS · 120ms · unique 70" in ui.text
         assert ui.main.list.number == 36
 
 
@@ -145,3 +157,39 @@ def test_nobody_waits_for_a_thread_that_ended(sample: Trace) -> None:
         thread.run()
     thread.paint(None, 10)
     assert thread.wait_idle(DEADLINE_S)
+
+
+async def test_a_loss_is_shown_as_it_comes_also_when_no_record_comes_with_it(
+    writer: TraceWriter, open_ui: OpenUi
+) -> None:
+    async with open_ui(Trace.open(writer.path), follow=True, size=(140, 40)) as ui:
+        assert "LOST" not in ui.lines[0]
+        writer.gap(Gap(START_NS, -1, 7, "the ring buffer was full (CPU 1)"))
+        await ui.until(lambda: " 7 LOST " in ui.lines[0])
+        writer.gap(Gap(START_NS, 0, 0, "the connection was aborted"))
+        await ui.until(lambda: " 7+ LOST " in ui.lines[0])
+
+
+async def test_messages_cut_because_the_ring_was_full_are_counted_as_they_come(tmp_path: Path, open_ui: OpenUi) -> None:
+    body = request(WRITE, 2, DATA, write_request(1, 0, bytes(400)))
+    with TraceWriter(tmp_path / "cut.pcapng") as writer:
+        writer.channel(replace(HOME, snap_bytes=300, minor=45))
+        asked = RawRecord(START_NS, 0, Direction.TO_SERVER, body[:300], len(body), BridgeKind.EBPF)
+        writer.records([asked])  # cut where it was asked to be
+        async with open_ui(Trace.open(writer.path), follow=True, size=(140, 40)) as ui:
+            assert "CUT" not in ui.lines[0]
+            writer.records([asked._replace(data=body[:256]), asked._replace(data=body[:16], flags=RecordFlag.SPLICED)])
+            await ui.until(lambda: " 1 CUT SHORT " in ui.lines[0])
+
+
+async def test_a_request_that_waits_is_said_to_wait_longer_while_nothing_else_happens(
+    tmp_path: Path, open_ui: OpenUi
+) -> None:
+    with TraceWriter(tmp_path / "hung.pcapng") as writer:
+        writer.channel(replace(HOME, kind=ChannelKind.DEV_FUSE, minor=45, deliveries=True))
+        body = request(WRITE, 2, DATA, write_request(1, 0, b"x"))
+        writer.records([RawRecord(time.time_ns(), 0, Direction.TO_SERVER, body, len(body), BridgeKind.EBPF)])
+        async with open_ui(Trace.open(writer.path), follow=True, size=(140, 40)) as ui:
+            await ui.until(lambda: re.search(r"pending [123]\.\d\ds, not read", ui.text) is not None)
+            assert "the server has not read it" in ui.text
+            assert "unread" in ui.text

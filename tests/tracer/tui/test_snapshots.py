@@ -10,7 +10,7 @@ import pytest
 from textual.pilot import Pilot
 
 from tests.tracer.tui.conftest import DEADLINE_S
-from tests.tracer.tui.sample import write_trace
+from tests.tracer.tui.sample import write_hung, write_trace
 from tracer.store.writer import TraceWriter
 from tracer.trace.trace import Trace
 from tracer.tui.app import FusewireApp
@@ -93,3 +93,9 @@ def test_empty_trace(snap_compare: Compare, tmp_path: Path) -> None:
 def test_trace_without_loss(snap_compare: Compare, tmp_path: Path) -> None:
     app = FusewireApp(Trace.open(write_trace(tmp_path / "whole.pcapng", gap=False)))
     assert snap_compare(app, terminal_size=(80, 24), run_before=pressing("t", "n"))
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_a_lossy_capture_of_a_hung_server(snap_compare: Compare, tmp_path: Path, size: tuple[int, int]) -> None:
+    trace = Trace.open(write_hung(tmp_path / "hung.pcapng"))
+    assert snap_compare(FusewireApp(trace), terminal_size=size, run_before=pressing("G", "up"))
