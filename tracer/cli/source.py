@@ -9,9 +9,12 @@ from pathlib import Path
 from dissectors.opcodes import OPS_BY_NAME
 from tracer.bridges.choice import EitherBridge
 from tracer.bridges.ebpf import EbpfBridge, Source
+from tracer.bridges.host.processes import servers_of
+from tracer.bridges.host.targets import find_mount
+from tracer.bridges.host.words import printable
 from tracer.bridges.strace import Snap, StraceBridge
 from tracer.cli.command import number_from
-from tracer.errors import TracerError
+from tracer.errors import CaptureError, TracerError
 from tracer.records import Bridge
 
 SNAPS = {"headers": Snap.HEADERS, "listings": Snap.LISTINGS, "all": Snap.ALL}
@@ -115,6 +118,25 @@ def bridge_of(arguments: argparse.Namespace, on_note: Note) -> Bridge:
     if arguments.bridge == "strace" or for_strace:
         return strace
     return EitherBridge(_ebpf(arguments, server, on_note), strace, on_note)
+
+
+def check_is_not_recorded(path: Path, arguments: argparse.Namespace) -> None:
+    """Refuse a place for the trace that is recorded itself: each piece written would be one more to write, for ever."""
+    try:
+        mount = find_mount(str(path.parent), virtiofs=True)
+    except CaptureError:  # on no FUSE mount
+        return
+    is_recorded = arguments.all
+    if arguments.mount is not None:
+        is_recorded = find_mount(str(arguments.mount), virtiofs=True).connection == mount.connection
+    elif arguments.pid is not None:
+        is_recorded = arguments.pid in servers_of(mount.connection)
+    if is_recorded:
+        raise TracerError(
+            f"{path} lies on {printable(mount.mount_point.encode(errors='surrogateescape'), 200)}, which is to be "
+            "recorded: writing the trace would be recorded too, for ever",
+            "give a file on another file system with -o",
+        )
 
 
 def _only_ebpf(arguments: argparse.Namespace) -> str:

@@ -10,7 +10,7 @@ from pathlib import Path
 from tracer.cli.command import say
 from tracer.cli.recording import capture, check_output
 from tracer.cli.sinks import add_sinks, plan_of
-from tracer.cli.source import add_source, bridge_of
+from tracer.cli.source import add_source, bridge_of, check_is_not_recorded
 
 
 class Record:
@@ -31,4 +31,5 @@ class Record:
         bridge = bridge_of(arguments, say)
         plan = plan_of(arguments)
         path = check_output(arguments.output)
+        check_is_not_recorded(path, arguments)
         return capture(bridge, path, shlex.join(sys.argv), plan)

@@ -18,7 +18,6 @@ from tracer.bridges.ebpf.programs import Config, Programs
 
 ALL = (1 << 41) - 1
 ROOT = Facts(ALL, is_in_user_namespace=False, has_btf=True, has_fuse=True, has_fuse_types=True, lockdown="none")
-NOBODY = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"]
 # Loads, and prints the cause or how well it went.
 LOAD = """
 from tracer.bridges.ebpf.failures import LoadFailure
@@ -56,15 +55,6 @@ def loading(prefix: list[str], before: str = "", modes: str = "('tracepoints', '
     ended = subprocess.run(words, capture_output=True, text=True, timeout=60, env=environment, check=False)
     assert ended.returncode == 0, ended.stderr
     return ended.stdout.strip()
-
-
-@pytest.fixture
-def as_nobody() -> list[str]:
-    """The words that make the command after them run as nobody; skips where nobody cannot read what it is to run."""
-    probe = [*NOBODY, sys.executable, "-c", "import tracer"]
-    if subprocess.run(probe, capture_output=True, timeout=60, check=False).returncode != 0:
-        pytest.skip("the user nobody may not read this checkout")
-    return NOBODY
 
 
 class TestBroughtAbout:
