@@ -11,12 +11,14 @@ import pytest
 from examples.demo import mounts, possible
 from tests.servers.base import Server
 from tests.servers.memfs import Memfs, MemfsBlk
+from tests.servers.memory import Memory
 from tests.servers.real import Bindfs, FuseOverlayfs, Mfusepy, PassthroughLl, Squashfuse, Sshfs
+from tests.servers.splicing import Splicing
 
 pytest_plugins = ["pytester"]
 
 PACKAGED: tuple[type[Server], ...] = (Bindfs, Squashfuse, PassthroughLl, Sshfs, FuseOverlayfs, Mfusepy)
-EVERY: tuple[type[Server], ...] = (*PACKAGED, Memfs, MemfsBlk)
+EVERY: tuple[type[Server], ...] = (*PACKAGED, Memfs, MemfsBlk, Memory, Splicing)
 AnyServer = TypeVar("AnyServer", bound=Server)
 MakeServer = Callable[..., Any]
 
