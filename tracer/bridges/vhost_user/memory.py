@@ -32,8 +32,7 @@ class Region:
     """A region, mapped. Slices that others hold keep the mapping alive when it is removed."""
 
     def __init__(self, place: Place, fd: int) -> None:
-        """Raises Refused when it cannot be mapped; the descriptor stays the caller's."""
-        _check(place)
+        """`place` has been checked. Raises Refused when it cannot be mapped; the descriptor stays the caller's."""
         begin = place.offset & ~(mmap.ALLOCATIONGRANULARITY - 1)
         try:
             mapped = mmap.mmap(fd, place.offset - begin + place.size, mmap.MAP_SHARED, _ACCESS, offset=begin)
@@ -102,6 +101,7 @@ class Memory:
         """Take one more region. Raises Refused when it overlaps another, or cannot be mapped."""
         if len(self._regions) >= MAX_REGIONS:
             raise Refused(f"more than {MAX_REGIONS} regions of memory")
+        _check(place)
         for other in (region.place for region in self._regions):
             if _overlap(place.guest, other.guest, place, other) or _overlap(place.user, other.user, place, other):
                 raise Refused(f"memory at {place.guest:#x} overlaps that at {other.guest:#x}")
