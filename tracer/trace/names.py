@@ -239,13 +239,23 @@ class Names:
             index -= 1
         return node.bindings[index].row, not index
 
-    def path(self, nodeid: int, row: int) -> bytes | None:
-        """Return the path from the mount's root as it was at `row`; None when a part of it is unknown."""
-        parts: list[bytes] = []
-        removed = False
+    def path(self, nodeid: int, row: int, directories: dict[int, bytes] | None = None) -> bytes | None:
+        """Return the path from the mount's root as it was at `row`; None when a part of it is unknown.
+
+        `directories` are paths of nodes that hold at `row`, without a slash at the end; the parent's is added.
+        """
+        known = {} if directories is None else directories
+        parts: list[bytes] = []  # the last first
+        parent, removed = 0, False
         for _ in range(MAX_DEPTH):
-            if nodeid == ROOT_ID:
-                path = b"/" + b"/".join(reversed(parts))
+            above = b"" if nodeid == ROOT_ID else known.get(nodeid)
+            if above is not None:
+                if not parts:
+                    return above or b"/"
+                above = b"/".join((above, *reversed(parts[1:])))
+                if not removed:
+                    known[parent] = above
+                path = above + b"/" + parts[0]
                 return path + b" (deleted)" if removed else path
             node = self._nodes.get(nodeid)
             binding = node.at(row) if node else None
@@ -254,6 +264,7 @@ class Names:
             removed = removed or binding.held is Held.REMOVED
             parts.append(binding.name)
             nodeid = binding.parent
+            parent = parent if len(parts) > 1 else nodeid
         return None
 
     def nlookup(self, nodeid: int) -> int:

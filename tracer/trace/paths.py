@@ -56,10 +56,11 @@ class _Channel:
         self._next = 0  # the first of names.changed_rows that lies ahead
         self.since, self.until = 0, 0
         self.known: dict[int, str | None] = {}
+        self._directories: dict[int, bytes] = {}  # every one has others in it: a change of it ends all that is known
 
     def work_out(self, nodeid: int, row: int) -> str | None:
         """Work out a path and keep it."""
-        path = self._names.path(nodeid, row)
+        path = self._names.path(nodeid, row, self._directories)
         text = self.known[nodeid] = None if path is None else escape(path)
         return text
 
@@ -67,7 +68,7 @@ class _Channel:
         """Forget what does not hold at `row`: on the way there a few paths, on a way back all."""
         rows, nodes = self._names.changed_rows, self._names.changed_nodes
         if row < self.since or not self.known:  # nothing to forget one by one: there at once
-            self.known.clear()
+            self._clear()
             self._next = bisect_right(rows, row)
         while self._next < len(rows) and rows[self._next] <= row:
             self._forget(nodes[self._next])
@@ -76,9 +77,13 @@ class _Channel:
         # What was appended to the trace since then lies ahead as well: ask again at every record behind the last.
         self.until = rows[self._next] if self._next < len(rows) else row + 1
 
+    def _clear(self) -> None:
+        self.known.clear()
+        self._directories.clear()
+
     def _forget(self, nodeid: int) -> None:
         """Forget what a change of one node's place may have changed."""
         if nodeid in self._names.parents:
-            self.known.clear()
+            self._clear()
         else:
             self.known.pop(nodeid, None)
