@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from collections import deque
 from collections.abc import Callable
 from typing import Final
 
@@ -11,6 +12,9 @@ from tracer.records import BridgeKind, ChannelInfo, Direction, Gap, RawRecord, R
 
 MOST_WAITING_BYTES: Final = 256 << 20
 _RECORD_BYTES: Final = 500  # what a record takes in memory, besides its bytes
+_ROUND_S: Final = 0.02
+_HURRY_BYTES: Final = 8 << 20
+_BRIDGE: Final = BridgeKind.VHOST_USER
 _WHOLE: Final = 1 << 32
 _FULL: Final = "no memory left for messages: the disk or its reader is slower than the guest"
 
@@ -26,11 +30,11 @@ class Recorder:
         self.messages = self.lost = 0
         self.failure: BaseException | None = None  # nothing is recorded any more, the guest goes on
         self._sink, self._describe, self._most_waiting = sink, describe, most_waiting
-        self._changed = threading.Condition()
-        self._waiting: list[RawRecord] = []
-        self._waiting_bytes = 0
+        self._waiting: deque[RawRecord] = deque()  # one thread puts in, the other takes out: that needs no lock
+        self._gaps: deque[tuple[int, int, str]] = deque()
+        self._taken_bytes = self._handed_bytes = 0  # each is written by one thread only
         self._lost_since = 0
-        self._gaps: list[tuple[int, int, str]] = []
+        self._wake = threading.Event()
         self._is_closed = False
         self._last_ns = 0
         self._channel = -1
@@ -47,15 +51,14 @@ class Recorder:
 
     def skipped(self, count: int, reason: str) -> None:
         """Take the news that messages were not seen."""
-        with self._changed:
-            self._gaps.append((self._now(), count, reason))
-            self._changed.notify()
+        self._gaps.append((self._now(), count, reason))
 
     def close(self) -> None:
         """Hand over what waits. Raises what the sink raised."""
-        with self._changed:
-            self._is_closed = True
-            self._changed.notify()
+        if self._lost_since:
+            self._tell_lost()
+        self._is_closed = True
+        self._wake.set()
         self._thread.join()
         if self.failure is not None:
             raise self.failure
@@ -65,30 +68,20 @@ class Recorder:
         return self._last_ns
 
     def _take(self, direction: Direction, queue: int, head: int, data: bytes, wire_len: int, flags: int) -> None:
-        cost = len(data) + _RECORD_BYTES
-        with self._changed:
-            if self.failure is not None or self._waiting_bytes + cost > self._most_waiting:
-                self.lost += 1
-                self._lost_since += 1
-                return
-            if self._lost_since:
-                self._tell_lost()
-            self.messages += 1
-            self._waiting.append(
-                RawRecord(
-                    self._now(),
-                    0,
-                    direction,
-                    data,
-                    min(wire_len, 0xFFFFFFFF),
-                    BridgeKind.VHOST_USER,
-                    flags,
-                    queue=queue,
-                    desc_head=head,
-                )
-            )
-            self._waiting_bytes += cost
-            self._changed.notify()
+        self._taken_bytes += (cost := len(data) + _RECORD_BYTES)
+        waiting_bytes = self._taken_bytes - self._handed_bytes
+        if self.failure is not None or waiting_bytes > self._most_waiting:
+            self._taken_bytes -= cost
+            self.lost += 1
+            self._lost_since += 1
+            return
+        if self._lost_since:
+            self._tell_lost()
+        self.messages += 1
+        t_ns, kept_len = self._now(), min(wire_len, 0xFFFFFFFF)
+        self._waiting.append(RawRecord(t_ns, 0, direction, data, kept_len, _BRIDGE, flags, queue=queue, desc_head=head))
+        if waiting_bytes > _HURRY_BYTES:
+            self._wake.set()
 
     def _tell_lost(self) -> None:
         self._gaps.append((self._now(), self._lost_since, _FULL))
@@ -99,26 +92,23 @@ class Recorder:
             while self._hand_over():
                 pass
         except BaseException as error:  # raised by `close`, where somebody hears it
-            with self._changed:
-                self.failure = error
-                self._waiting.clear()
+            self.failure = error
+            self._waiting.clear()
 
     def _hand_over(self) -> bool:
         """Hand over what waits; False when there will be no more."""
-        with self._changed:
-            self._changed.wait_for(lambda: self._waiting or self._gaps or self._is_closed)
-            records, self._waiting = self._waiting, []
-            self._waiting_bytes = 0
-            if self._is_closed and self._lost_since:
-                self._tell_lost()
-            gaps, self._gaps = self._gaps, []
-            is_last = self._is_closed
+        self._wake.wait(_ROUND_S)  # not at every message: threads that take turns cost the guest more than the wait
+        self._wake.clear()
+        is_last = self._is_closed
+        records = [self._waiting.popleft() for _ in range(len(self._waiting))]
+        gaps = [self._gaps.popleft() for _ in range(len(self._gaps))]
         if self._channel < 0 and (records or gaps):
             self._channel = self._sink.channel(self._describe())
         if records:
             if self._channel:
                 records = [record._replace(channel=self._channel) for record in records]
             self._sink.records(records)
+            self._handed_bytes += sum([len(record.data) for record in records]) + _RECORD_BYTES * len(records)
         for t_ns, count, reason in gaps:
             self._sink.gap(Gap(t_ns, self._channel, count, reason))
         return not is_last

@@ -190,7 +190,8 @@ def test_a_bad_message_ends_the_session_with_its_reason_and_never_reaches_the_da
         assert not s.failures
         assert [gap.count for gap in s.collected.gaps] == [0]
         assert reason in s.collected.gaps[0].reason
-        assert s.vmm.connection.recv(1) == b""
+        with contextlib.suppress(ConnectionResetError):
+            assert s.vmm.connection.recv(1) == b""
         assert request not in [request for request, _, _ in s.daemon.seen]
 
 
@@ -220,7 +221,8 @@ def test_a_daemon_that_dies_ends_the_session_and_the_vmm_is_told() -> None:
         s.vmm.negotiate()
         s.daemon.die()
         assert s.ended() == "the daemon closed the connection"
-        assert s.vmm.connection.recv(1) == b""
+        with contextlib.suppress(ConnectionResetError):  # what it said last may not have been read any more
+            assert s.vmm.connection.recv(1) == b""
         assert not s.failures
 
 
