@@ -25,6 +25,8 @@ SIGNS = (
     ("▂▅█", "written", "bytes of WRITE requests"),
     ("·", "active", "other requests"),
     ("!", "failed", "an error reply"),
+    ("unread", "pending", "a request that the server has not read (recorded with --deliveries)"),
+    ("serving", "pending", "a request that it has read, and not answered"),
 )
 
 
