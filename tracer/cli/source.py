@@ -13,6 +13,7 @@ from tracer.bridges.host.processes import servers_of
 from tracer.bridges.host.targets import find_mount
 from tracer.bridges.host.words import printable
 from tracer.bridges.strace import Snap, StraceBridge
+from tracer.bridges.vhost_user import VhostUserBridge
 from tracer.cli.command import number_from
 from tracer.errors import CaptureError, TracerError
 from tracer.records import Bridge
@@ -30,6 +31,10 @@ def add_source(parser: argparse.ArgumentParser) -> None:
     source.add_argument("--pid", type=number_from(1), help="attach to a running server")
     source.add_argument("--mount", type=Path, metavar="DIR", help="attach to the connection of this mount")
     source.add_argument("--all", action="store_true", help="every FUSE connection of the host, also new ones (eBPF)")
+    source.add_argument(
+        "--vhost-user", type=Path, metavar="LISTEN", help="stand between a VMM, which connects here, and virtiofsd"
+    )
+    source.add_argument("--daemon", type=Path, metavar="SOCKET", help="with --vhost-user: where virtiofsd listens")
     parser.add_argument(
         "--bridge",
         choices=("auto", "ebpf", "strace"),
@@ -101,12 +106,16 @@ def opcode_set(text: str) -> frozenset[int]:
 def bridge_of(arguments: argparse.Namespace, on_note: Note) -> Bridge:
     """Return the bridge the arguments ask for. TracerError when they ask for none or for several."""
     server = [word for word in arguments.server if word != "--"] if arguments.server[:1] == ["--"] else arguments.server
-    given = [bool(server), arguments.pid is not None, arguments.mount is not None, arguments.all]
-    if sum(given) != 1:
+    given = [bool(server), *(getattr(arguments, name) is not None for name in ("pid", "mount", "vhost_user"))]
+    if sum(given) + arguments.all != 1:
         raise TracerError(
-            "say what to record: a server, --pid, --mount or --all" if not any(given) else "record one thing at a time",
+            "record one thing at a time"
+            if any(given)
+            else "say what to record: a server, --pid, --mount, --all or --vhost-user",
             "for example: fusewire record -o trace.pcapng -- bindfs -f /srv /mnt",
         )
+    if arguments.vhost_user is not None or arguments.daemon is not None:
+        return _vhost_user(arguments, on_note)
     for_ebpf, for_strace = _only_ebpf(arguments), bool(arguments.strace_option)
     if for_ebpf and (for_strace or arguments.bridge == "strace"):
         raise TracerError(f"strace cannot do {for_ebpf}", "leave it out, or record with --bridge ebpf")
@@ -175,6 +184,18 @@ def _strace(arguments: argparse.Namespace, server: list[str], on_note: Note) -> 
     )
 
 
+def _vhost_user(arguments: argparse.Namespace, on_note: Note) -> VhostUserBridge:
+    if arguments.vhost_user is None or arguments.daemon is None:
+        raise TracerError(
+            "--vhost-user and --daemon go together",
+            "for example: fusewire record -o trace.pcapng --vhost-user tap.sock --daemon virtiofsd.sock",
+        )
+    other = _only_ebpf(arguments) or ("--strace-option" if arguments.strace_option else "")
+    if other or arguments.bridge != "auto":
+        raise TracerError(f"--vhost-user goes without {other or '--bridge'}", "leave that out")
+    return VhostUserBridge(arguments.vhost_user, arguments.daemon, snap_bytes=int(arguments.snap), on_note=on_note)
+
+
 def source_words(arguments: argparse.Namespace) -> list[str]:
     """Return what was given as the words of another command line, the server last."""
     words = ["--bridge", arguments.bridge, "--snap", str(arguments.snap), "--ring", str(arguments.ring)]
@@ -184,7 +205,7 @@ def source_words(arguments: argparse.Namespace) -> list[str]:
     if arguments.opcodes:
         names = {op.code: name for name, op in OPS_BY_NAME.items()}
         words += ["--opcodes", ",".join(names[code] for code in sorted(arguments.opcodes))]
-    for option in ("caller", "pid", "mount"):
+    for option in ("caller", "pid", "mount", "vhost_user", "daemon"):
         value = getattr(arguments, option)
-        words += [f"--{option}", str(value)] if value else []
+        words += [f"--{option.replace('_', '-')}", str(value)] if value else []
     return [*words, "--", *arguments.server] if arguments.server else words
