@@ -138,6 +138,11 @@ class Programs:
     def __exit__(self, *_: object) -> None:
         self.close()
 
+    def attach(self) -> None:
+        """See messages from now on, again after `detach`; `load` has attached already."""
+        for name in self.attached():
+            self._links.append(self._attach(name))
+
     def detach(self) -> None:
         """See nothing more; what is in the ring can still be read, and the counters too."""
         while self._links:
@@ -205,8 +210,7 @@ class Programs:
         if self.direct_map is None and config.want_payload:
             self.notes += (_NO_PAYLOADS,)
         self.configure(config)
-        for name in self.attached():
-            self._links.append(self._attach(name))
+        self.attach()
 
     def _loaded(self) -> Iterator[tuple[str, int]]:
         for program in objects.each(self._library.bpf_object__next_program, self._object):
