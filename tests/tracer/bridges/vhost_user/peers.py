@@ -117,14 +117,15 @@ class Daemon:
         device = queue.device
         assert device is not None
         while True:
-            held = []
+            held, old = [], device.used
             while (taken := device.take()) is not None:
                 held.append(taken)
             if not held:
                 return
             for head, request, room in reversed(held):
                 device.complete(head, room, self.answer(request))
-            os.eventfd_write(queue.call, 1)
+            if device.must_call(old):
+                os.eventfd_write(queue.call, 1)
 
     def _serve(self, connection: socket.socket, request: int, flags: int, payload: bytes, fds: list[int]) -> None:
         self.seen.append((request, payload, len(fds)))

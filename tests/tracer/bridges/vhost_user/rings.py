@@ -8,6 +8,7 @@ from __future__ import annotations
 import mmap
 import os
 import struct
+import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
@@ -21,6 +22,20 @@ ROOM = 0x4000  # of a request's buffers and table
 BUFFERS_AT = HALF - 8 * ROOM - 1024  # those of the ninth descriptor go over the border of both regions
 NEXT, WRITE, INDIRECT = 1, 2, 4
 OUT_HEADER = struct.Struct("<IiQ")
+
+
+_LOCK = threading.Lock()
+
+
+def barrier() -> None:
+    """Let no load that follows be done before a store that precedes."""
+    with _LOCK:
+        pass
+
+
+def passed(event: int, new: int, old: int) -> bool:
+    """Tell whether one of the indexes from `old` to before `new` is `event`."""
+    return any((old + step) % 65536 == event for step in range((new - old) % 65536))
 
 
 def request_bytes(unique: int, body: bytes = b"") -> bytes:
@@ -110,12 +125,22 @@ class Driver:
         self.make_available(own[0])
         return own[0]
 
+    def must_kick(self, old: int) -> bool:
+        """Tell whether the device wants to hear of what became available since `old`."""
+        barrier()
+        at = GUEST + USED_AT
+        if not self.event_idx:
+            return self.memory.at(at, 1) == b"\0"
+        (event,) = struct.unpack("<H", self.memory.at(at + 4 + 8 * self.size, 2))
+        return passed(event, self.available, old)
+
     def collect(self) -> Iterator[tuple[int, int, bytes]]:
         """Yield head, length and bytes of each completion."""
         at = GUEST + USED_AT
         while True:
             if self.event_idx:
                 self.memory.put(GUEST + AVAIL_AT + 4 + 2 * self.size, struct.pack("<H", self.seen))
+                barrier()
             (used,) = struct.unpack("<H", self.memory.at(at + 2, 2))
             if used == self.seen:
                 return
@@ -144,6 +169,8 @@ class Device:
         (available,) = struct.unpack("<H", self.read(self.parts[1] + 2, 2))
         if self.event_idx:
             self.write(self.parts[2] + 4 + 8 * self.size, struct.pack("<H", self.taken))
+            barrier()
+            (available,) = struct.unpack("<H", self.read(self.parts[1] + 2, 2))
         if available == self.taken:
             return None
         (head,) = struct.unpack("<H", self.read(self.parts[1] + 4 + 2 * (self.taken % self.size), 2))
@@ -161,6 +188,14 @@ class Device:
             if not flags & NEXT:
                 return head, request, room
             index = following
+
+    def must_call(self, old: int) -> bool:
+        """Tell whether the driver wants to hear of what was used since `old`."""
+        barrier()
+        if not self.event_idx:
+            return self.read(self.parts[1], 1) == b"\0"
+        (event,) = struct.unpack("<H", self.read(self.parts[1] + 4 + 2 * self.size, 2))
+        return passed(event, self.used, old)
 
     def complete(self, head: int, room: list[tuple[int, int]], reply: bytes, length: int | None = None) -> None:
         rest = reply
