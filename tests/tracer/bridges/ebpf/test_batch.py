@@ -22,7 +22,7 @@ from tracer.records import BridgeKind, Direction, Gap, RawRecord, RecordFlag
 
 OFFSET_NS = 1_700_000_000 * 10**9
 LATE = 10**12  # a time by which everything is ripe
-LOOKUP, WRITE, READ, FORGET, NOTIFY_REPLY = 1, 16, 15, 2, 41
+LOOKUP, WRITE, READ, FORGET, NOTIFY_REPLY, INIT = 1, 16, 15, 2, 41, 26
 A, B = 0xFFFF888000001000, 0xFFFF888000002000  # addresses of requests
 CONNECTION = 40
 SERVER, CALLER = 2200, 4100
@@ -552,3 +552,22 @@ def test_of_a_real_ring_that_overflowed_the_gap_is_exactly_what_is_missing() -> 
         assert len(counts) == 2
         assert sum(counts) == made.dropped == made.made - got > 0
         ring.close()
+
+
+def test_an_init_in_the_middle_of_a_batch_begins_another_channel_of_the_same_number(kernel: Kernel) -> None:
+    kernel.send(1000, 2, opcode=INIT)
+    kernel.end(1100, 2)
+    kernel.send(2000, 2, opcode=INIT)  # the first connection is gone: its number and its uniques begin anew
+    kernel.end(2100, 2)
+    kernel.send(3000, 4, opcode=INIT, connection=41)
+    kernel.send(4000, 6)
+    told: list[tuple[int, int, int]] = []
+
+    def begins(connection: int, since_ns: int, until_ns: int) -> None:
+        told.append((connection, since_ns, until_ns))
+        kernel.channels[connection, 0] = 10 + len(told)
+
+    records, _ = kernel.batches(begins=begins).take(LATE)
+    assert told == [(CONNECTION, 1000, 2000), (CONNECTION, 2000, 0), (41, 3000, 0)]
+    assert [record.channel for record in records] == [11, 11, 12, 12, 13, 12]
+    assert kernel.asked == [(CONNECTION, 0), (CONNECTION, 0), (41, 0)]
