@@ -26,7 +26,8 @@ class OpenDevice(NamedTuple):
     minor: int  # agreed in INIT; 0: not yet
     max_write: int
     max_pages: int
-    is_aborted: bool = False
+    is_on_mount: bool = False  # no server's device, but a file of ours on the mount: it tells what was agreed
+    uses_uring: bool = False  # agreed on taking requests through io_uring
 
 
 class Identity(NamedTuple):
@@ -35,11 +36,19 @@ class Identity(NamedTuple):
     connection: int
     mount: Mount | None
     servers: tuple[OpenDevice, ...]
+    others: tuple[
+        OpenDevice, ...
+    ] = ()  # who else has it open: tells what was agreed where no process serves (virtiofs)
 
     @property
     def server_pid(self) -> int:
         """The process that answers; 0 when it is not known, or no process (virtiofs)."""
         return self.servers[0].tgid if self.servers else 0
+
+    @property
+    def agreed(self) -> OpenDevice | None:
+        """Who tells what INIT agreed on; None when nobody does."""
+        return next((device for device in (*self.servers, *self.others) if device.minor), None)
 
     @property
     def holders(self) -> tuple[tuple[int, int], ...]:
@@ -78,16 +87,19 @@ class Directory:
 
     def devices(self) -> list[OpenDevice]:
         """Return every open /dev/fuse that belongs to a connection."""
-        return [device for device in self._list_devices() if device.connection]
+        return [device for device in self._list_devices() if device.connection and not device.is_on_mount]
 
     def look_round(self) -> dict[int, Identity]:
         """Return every connection there is now."""
         servers: dict[int, list[OpenDevice]] = {}
-        for device in self.devices():
-            servers.setdefault(device.connection, []).append(device)
+        others: dict[int, list[OpenDevice]] = {}
+        for device in self._list_devices():
+            if device.connection:
+                (others if device.is_on_mount else servers).setdefault(device.connection, []).append(device)
         mounts = _mounts(servers)
         found = {
-            number: Identity(number, mounts.get(number), tuple(servers.get(number, ()))) for number in servers | mounts
+            number: Identity(number, mounts.get(number), tuple(servers.get(number, ())), tuple(others.get(number, ())))
+            for number in servers | mounts
         }
         for number, identity in found.items():
             self._remember(number, identity)
@@ -140,7 +152,9 @@ class _Seen(NamedTuple):
         is_mounted_now = before.mount is None and identity.mount is not None
         servers = identity.servers or before.servers
         mount = identity.mount or before.mount
-        return _Seen(now_ns if is_mounted_now else self.since_ns, identity._replace(servers=servers, mount=mount))
+        others = identity.others or before.others
+        known = identity._replace(servers=servers, mount=mount, others=others)
+        return _Seen(now_ns if is_mounted_now else self.since_ns, known)
 
 
 def _mounts(servers: dict[int, list[OpenDevice]]) -> dict[int, Mount]:
@@ -172,7 +186,7 @@ def describe(identity: Identity, *, saw_init: bool, snap_bytes: int, limits: Ite
         server_command=processes.command_line(pid) if pid else "",
         kernel=os.uname().release,
         clock="monotonic",
-        minor=0 if saw_init else max((device.minor for device in identity.servers), default=0),
+        minor=identity.agreed.minor if identity.agreed and not saw_init else 0,
         snap_bytes=snap_bytes,
         notes=(*_notes(identity, saw_init=saw_init, snap_bytes=snap_bytes), *limits),
     )
@@ -188,7 +202,7 @@ def _kind(identity: Identity) -> ChannelKind:
 
 def _notes(identity: Identity, *, saw_init: bool, snap_bytes: int) -> Iterator[str]:
     if not saw_init:
-        agreed = next((device for device in identity.servers if device.minor), None)
+        agreed = identity.agreed
         told = (
             f"; the kernel tells 7.{agreed.minor}, max_write {agreed.max_write}, max_pages {agreed.max_pages}"
             if agreed

@@ -7,7 +7,7 @@ import os
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, replace
 from typing import Final
 
@@ -252,8 +252,9 @@ class _Session:
             if wanted:
                 saw_init = connection not in self._before
                 info = describe(identity, saw_init=saw_init, snap_bytes=self._config.snap, limits=self._limits)
-                # A guest's virtqueue is no file that anybody reads.
+                # A guest's virtqueue is no file that anybody reads, nor is a ring.
                 has_reads = self._config.want_deliver and info.kind is not ChannelKind.VIRTIOFS
+                has_reads &= not (identity.agreed and identity.agreed.uses_uring)
                 self._channels[connection] = self.sink.channel(replace(info, deliveries=has_reads))
                 if info.kind is ChannelKind.VIRTIOFS:
                     self.batches.has_no_server(self._channels[connection])
@@ -283,11 +284,32 @@ class _Session:
 
 
 def _devices(programs: Programs) -> list[OpenDevice]:
-    return [
-        OpenDevice(one.tgid, one.fd, one.connection, one.minor, one.max_write, one.max_pages)
-        for one in programs.connections()
-        if not one.flags & ConnectionFlag.ON_MOUNT
-    ]
+    with _standing_on_virtiofs():
+        return [
+            OpenDevice(
+                one.tgid,
+                one.fd,
+                one.connection,
+                one.minor,
+                one.max_write,
+                one.max_pages,
+                is_on_mount=bool(one.flags & ConnectionFlag.ON_MOUNT),
+                uses_uring=bool(one.flags & ConnectionFlag.IO_URING),
+            )
+            for one in programs.connections()
+        ]
+
+
+@contextmanager
+def _standing_on_virtiofs() -> Iterator[None]:
+    """Have each virtiofs mount open as a place, which asks its server nothing: no process here holds its connection."""
+    with ExitStack() as stack:
+        for mount in processes.mounts():
+            if mount.is_virtiofs:
+                with suppress(OSError):
+                    fd = os.open(mount.mount_point, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+                    stack.callback(os.close, fd)
+        yield
 
 
 def _words(identity: Identity) -> str:
