@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from collections.abc import Callable
 
 import pytest
 
@@ -11,6 +12,7 @@ from tests.conftest import MakeServer
 from tests.servers.memory import Memory
 from tests.tracer.bridges.ebpf.possible import why_no_ebpf
 
+WithOnly = Callable[..., list[str]]
 NOBODY = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"]
 
 
@@ -28,9 +30,18 @@ def memory(make_server: MakeServer) -> Memory:
 
 
 @pytest.fixture
-def as_nobody() -> list[str]:
-    """The words that make the command after them run as nobody; skips where nobody cannot read what it is to run."""
+def with_only() -> WithOnly:
+    """Return a function: capabilities -> the words that make the command after them run with these and no others.
+
+    As nobody, or where nobody may not read this checkout as a root without its capabilities.
+    """
     probe = [*NOBODY, sys.executable, "-c", "import tracer"]
-    if subprocess.run(probe, capture_output=True, timeout=60, check=False).returncode != 0:
-        pytest.skip("the user nobody may not read this checkout")
-    return NOBODY
+    is_readable = subprocess.run(probe, capture_output=True, timeout=60, check=False).returncode == 0
+
+    def words(*capabilities: str) -> list[str]:
+        added = "".join(f",+{name}" for name in capabilities)
+        if not is_readable:
+            return ["setpriv", f"--bounding-set=-all{added}", f"--inh-caps=-all{added}"]
+        return [*NOBODY, f"--inh-caps=-all{added}", f"--ambient-caps=-all{added}"]
+
+    return words

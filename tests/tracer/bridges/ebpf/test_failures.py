@@ -12,6 +12,7 @@ import pytest
 
 from examples.demo import possible
 from tests.tracer.bridges.ebpf.captured import why_not_built
+from tests.tracer.bridges.ebpf.conftest import WithOnly
 from tracer.bridges.ebpf import objects
 from tracer.bridges.ebpf.failures import CAP_BPF, CAP_PERFMON, CAP_SYS_ADMIN, Cause, Facts, LoadFailure, explain
 from tracer.bridges.ebpf.programs import Config, Programs
@@ -60,17 +61,16 @@ def loading(prefix: list[str], before: str = "", modes: str = "('tracepoints', '
 class TestBroughtAbout:
     pytestmark = needs_kernel
 
-    def test_without_capabilities_both_are_asked_for(self, as_nobody: list[str]) -> None:
-        assert loading(as_nobody) == "NO_CAP_BPF"
+    def test_without_capabilities_both_are_asked_for(self, with_only: WithOnly) -> None:
+        assert loading(with_only()) == "NO_CAP_BPF"
 
-    def test_without_perfmon_it_is_asked_for(self, as_nobody: list[str]) -> None:
-        assert loading([*as_nobody, "--inh-caps=+bpf", "--ambient-caps=+bpf"]) == "NO_CAP_PERFMON"
+    def test_without_perfmon_it_is_asked_for(self, with_only: WithOnly) -> None:
+        assert loading(with_only("bpf")) == "NO_CAP_PERFMON"
 
-    def test_bpf_and_perfmon_are_enough_where_fuse_is_no_module(self, as_nobody: list[str]) -> None:
-        capabilities = ["--inh-caps=+bpf,+perfmon", "--ambient-caps=+bpf,+perfmon"]
+    def test_bpf_and_perfmon_are_enough_where_fuse_is_no_module(self, with_only: WithOnly) -> None:
         is_module = Path("/sys/kernel/btf/fuse").exists()
         expected = "MODULE_TYPES" if is_module else "LOADED tracepoints True True"
-        assert loading([*as_nobody, *capabilities]) == expected
+        assert loading(with_only("bpf", "perfmon")) == expected
 
     def test_a_kernel_without_types_is_told(self) -> None:
         hidden = 'mount -t tmpfs none /sys/kernel/btf && exec "$0" "$@"'

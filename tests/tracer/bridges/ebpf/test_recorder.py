@@ -17,12 +17,11 @@ from tests.servers.memory import Memory
 from tests.servers.namespaced import Namespaced
 from tests.servers.real import Bindfs
 from tests.tracer.bridges.ebpf import recorded
+from tests.tracer.bridges.ebpf.conftest import WithOnly
 from tests.tracer.bridges.ebpf.recorded import LIVE
 from tracer.trace.trace import Trace
 
 pytestmark = LIVE
-
-CAPABILITIES = ["--inh-caps=+bpf,+perfmon", "--ambient-caps=+bpf,+perfmon"]
 
 
 @pytest.mark.parametrize("way", ["all", "mount", "pid"])
@@ -61,13 +60,13 @@ def open_directory() -> Iterator[Path]:
 
 
 def test_two_capabilities_are_enough_to_record_the_host(
-    as_nobody: list[str], make_server: MakeServer, memory: Memory, open_directory: Path
+    with_only: WithOnly, make_server: MakeServer, memory: Memory, open_directory: Path
 ) -> None:
     if Path("/sys/kernel/btf/fuse").exists():
         pytest.skip("fuse is a module here: its types are read with CAP_SYS_ADMIN only")
     inside, out = make_server(Namespaced), open_directory / "t.pcapng"
     words = ["record", "-o", str(out), "--bridge", "ebpf", "--all", "--snap", "all"]
-    with subprocess.Popen([*as_nobody, *CAPABILITIES, *PROGRAM, *words], stderr=subprocess.PIPE) as process:
+    with subprocess.Popen([*with_only("bpf", "perfmon"), *PROGRAM, *words], stderr=subprocess.PIPE) as process:
         recorder = Recorder(process)
         try:
             recorder.wait_for("attached to")
