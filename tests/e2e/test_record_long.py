@@ -5,7 +5,7 @@ from __future__ import annotations
 import signal
 import subprocess
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
@@ -55,6 +55,14 @@ def wait_for_file(folder: Path) -> Path:
     return found[0]
 
 
+def wait_for_records(folder: Path, count: int, work: Callable[[], object]) -> None:
+    """Work until so many records are written: what a recorder holds back for a moment dies with it."""
+    deadline = time.monotonic() + DEADLINE_S
+    while sum(Trace.open(path).records.count for path in folder.glob("t_*.pcapng")) < count:
+        assert time.monotonic() < deadline, "too little was written"
+        work()
+
+
 # ---- files in turn ----
 
 
@@ -100,7 +108,7 @@ def test_a_recorder_killed_between_files_leaves_files_that_open_and_a_server_tha
 ) -> None:
     out = out_in(tmp_path)
     with memfs.started(recorder.launched(out, "--bridge", bridge, "--snap", "all", "--rotate", "4KiB")) as running:
-        workload.run(running.mount_point, "stats")
+        wait_for_records(out.parent, 300, lambda: workload.run(running.mount_point, "stats"))
         running.process.send_signal(signal.SIGKILL)
         running.wait()
         workload.run(running.mount_point, "reading")

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Final
 
 from tracer.bridges.host import processes, server
+from tracer.bridges.host.mount_watch import MountWatch
 from tracer.bridges.host.processes import Mount
 from tracer.bridges.host.targets import find_mount, servers_of_mount
 from tracer.bridges.strace import command, rivals, tracee
@@ -66,6 +67,7 @@ class StraceBridge:
         self._options = tuple(strace_options)
         self._on_note = on_note or (lambda note: None)
         self._commands: dict[int, str] = {}
+        self._mounts = MountWatch()
         self._callers: processes.CallerNames | None = None
         self._server_pids: set[int] = set()
         self._first_seen_ns: dict[int, int] = {}  # per connection
@@ -75,6 +77,7 @@ class StraceBridge:
         strace = command.find_strace()
         pids = self._targets()
         with ExitStack() as stack:
+            stack.enter_context(self._mounts)
             folder = Path(tempfile.mkdtemp(prefix="fusewire-"))
             stack.callback(shutil.rmtree, folder, ignore_errors=True)
             drain = Drain(folder / "strace")
@@ -247,7 +250,7 @@ class StraceBridge:
             for mount in processes.mounts(pid):
                 if mount.connection == connection.number:
                     return mount
-        return None
+        return self._mounts.last_of(connection.number) if connection.number else None
 
     def _limits(self, connection: Connection) -> list[str]:
         """Say what strace cannot see here, one sentence each."""
