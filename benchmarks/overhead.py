@@ -121,7 +121,7 @@ def _sequential(headers: str, full: str) -> tuple[Way, ...]:
 
 @dataclass
 class Watched:
-    """What a watcher left: whether it lost anything."""
+    """What a watcher left: whether it lost or cut anything because its ring was full."""
 
     lost: bool = False
 
@@ -152,7 +152,7 @@ def watched(way: Way, mount_point: Path, out: Path) -> Iterator[Watched]:
             except subprocess.TimeoutExpired:
                 process.kill()
                 process.wait()
-        result.lost = process.returncode == 3
+        result.lost = process.returncode == 3 or b"the ring was full" in os.pread(said.fileno(), 1 << 20, 0)
         if process.returncode not in (0, 3, -signal.SIGKILL):
             raise SystemExit(f"{way.name} ended with {process.returncode}: {os.pread(said.fileno(), 4096, 0)!r}")
 
@@ -201,7 +201,7 @@ class Figures:
             ratios = [mine / nobody for mine, nobody in zip(own, base, strict=True)]
             ratio = median([1 / one for one in ratios] if self.is_rate else ratios)
             figure = (1 << 20) / median(own) * 1e3 if self.is_rate else median(own) / 1e3
-            lost = "records lost" if way.name in self.lost else ""
+            lost = "lost or cut some" if way.name in self.lost else ""
             lines.append(
                 f"| {way.name} | {figure:.{0 if self.is_rate else 2}f} | {ratio:.2f} | {way.target} | {lost} |"
             )

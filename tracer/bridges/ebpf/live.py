@@ -13,7 +13,7 @@ from typing import Final
 
 from tracer.bridges.ebpf import selection
 from tracer.bridges.ebpf.batch import Batch, Batches
-from tracer.bridges.ebpf.event import Choice, ConnectionFlag
+from tracer.bridges.ebpf.event import SMALL_BYTES, Choice, ConnectionFlag
 from tracer.bridges.ebpf.identity import Directory, Identity, OpenDevice, describe
 from tracer.bridges.ebpf.programs import RING_BYTES, TRACEPOINTS, Config, Programs
 from tracer.bridges.ebpf.ring import Ring
@@ -150,6 +150,9 @@ class EbpfBridge:
         for batch in session.end():
             self._pass_on(session, batch)
         self._on_words(server)
+        if self.stats.cut:
+            kept = f"only the first {SMALL_BYTES} bytes were kept, for the ring was full"
+            self._on_note(f"of {self.stats.cut} messages {kept}: a larger --ring has room")
         if server is not None and not stop.is_set() and not self.stats.messages:
             raise server.start_error()
 
