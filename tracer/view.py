@@ -97,7 +97,7 @@ class View:
         return self.judge(self.trace.exchange_count) or has_changed
 
     def judge_again(self) -> bool:
-        """Ask again about exchanges that were answered since; tell whether a row changed.
+        """Ask again about exchanges that were answered since, or only got older where that counts; tell of a change.
 
         Begins anew, with nothing judged, when an INIT or the byte order came after what it explains.
         """
@@ -106,7 +106,8 @@ class View:
             return True
         waiting = np.concatenate(self._open) if self._open else np.empty(0, np.int64)
         still = self._is_open(waiting)
-        changed, self._open = waiting[~still], [waiting[still]]
+        is_ageing = self._filter is not None and self._filter.is_ageing
+        changed, self._open = waiting if is_ageing else waiting[~still], [waiting[still]]
         return self._change(changed, self._passing(changed))
 
     def judge(self, upto: int) -> bool:

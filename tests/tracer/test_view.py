@@ -329,3 +329,24 @@ def test_numbers_are_what_numpy_indexes_with(trace: Trace) -> None:
     view = View(trace, compile_filter("fuse.write"))
     assert view.numbers.dtype == np.int64
     assert trace.latencies_ns(view.numbers).tolist() == [1000, 1000]
+
+
+def test_a_request_that_only_waits_longer_comes_in_by_itself_and_goes_when_it_is_answered(tmp_path: Path) -> None:
+    talk = Dialogue()
+    talk.talk(GETATTR)
+    waiting = talk.ask(GETATTR)
+    path = tmp_path / "waits.pcapng"
+    with TraceWriter(path) as writer:
+        talk.feed(writer)
+        trace = Trace.open(path)
+        view = View(trace, compile_filter("fuse.pending_for > 5s"))
+        asked_ns = talk.t_ns
+        trace.now_ns = asked_ns + 4 * 10**9
+        assert (view.refresh(), view.numbers.tolist()) == (False, [])
+        trace.now_ns = asked_ns + 6 * 10**9
+        assert (view.refresh(), view.numbers.tolist()) == (True, [1])
+        written = len(talk.records)
+        talk.answer(waiting, error=-2)
+        writer.records(talk.records[written:])
+        trace.refresh()
+        assert (view.refresh(), view.numbers.tolist()) == (True, [])

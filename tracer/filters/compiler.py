@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from dataclasses import field as dataclass_field
 from fractions import Fraction
 from typing import cast
 
@@ -70,9 +71,10 @@ class KindTest:
 
 @dataclass(frozen=True, slots=True)
 class Compiler:
-    """Compiles one filter; `text` is the whole of it, for errors."""
+    """Compiles one filter; `text` is the whole of it, for errors. `names` are those it asks for, once compiled."""
 
     text: str
+    names: set[str] = dataclass_field(default_factory=set)
 
     def term(self, tree: Tree) -> Term:
         """Compile a tree. FilterError where a field or a value does not fit."""
@@ -97,6 +99,7 @@ class Compiler:
                 return self._bits(self._reader(tree.field), tree)
 
     def _reader(self, name: FieldName) -> Reader:
+        self.names.add(name.name)
         field = CATALOG.get(name.name)
         if field is None:
             raise FilterError(self._unknown(name.name), self.text, name.start, name.end)
@@ -114,6 +117,7 @@ class Compiler:
     # ---- the tests ----
 
     def _present(self, name: FieldName) -> Term:
+        self.names.add(name.name)
         field = CATALOG.get(name.name)
         if field is not None:
             return _has(field)

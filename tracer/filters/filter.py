@@ -12,13 +12,16 @@ from tracer.filters.terms import Term
 from tracer.trace.columns import Rows
 from tracer.trace.trace import Trace
 
+AGEING = "fuse.pending_for"  # the one field whose value grows without a record
+
 
 @dataclass(frozen=True, slots=True)
 class Filter:
-    """A compiled filter. `text` is what it was made of."""
+    """A compiled filter. `text` is what it was made of; what `is_ageing` changes its mind as time goes by."""
 
     text: str
     term: Term
+    is_ageing: bool = False
 
     def mask(self, trace: Trace, numbers: Rows | slice = slice(None)) -> Bools:
         """Tell which exchanges pass: a mask as long as `numbers`, by default of all there are now."""
@@ -36,4 +39,6 @@ def compile_filter(text: str) -> Filter:
     # The parser takes a tenth of a second to load and to build, which only who filters should wait for.
     from tracer.filters.syntax import parse
 
-    return Filter(text, Compiler(text).term(parse(text)))
+    compiler = Compiler(text)
+    term = compiler.term(parse(text))
+    return Filter(text, term, AGEING in compiler.names)

@@ -148,7 +148,14 @@ class TraceThread:
             yield
         if self._told != (self.trace.records.count, len(self.trace.gaps)):  # a loss is news, too
             yield from self._tell_growth()
-        elif self.wanted.follow and self.model.has_pending:
+        elif self.wanted.follow:
+            yield from self._age()
+
+    def _age(self) -> Job:
+        """Show what time alone changes, while no record comes: how long requests have waited."""
+        if self._sieve is not None and self._sieve.choice.matcher.is_ageing and "filter" not in self._jobs:
+            yield from self._filter()
+        if self.model.has_pending:
             yield from self._paint()
 
     def _taking_in(self, work: Callable[[], int]) -> int:
