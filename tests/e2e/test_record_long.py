@@ -73,6 +73,10 @@ def test_files_in_turn_hold_every_message_of_the_server_once_and_in_order(
     out = out_in(tmp_path)
     with memfs.started(recorder.launched(out, "--bridge", bridge, "--snap", "all", "--rotate", limit)) as running:
         workload.run(running.mount_point, "mixed")
+        deadline = time.monotonic() + DEADLINE_S
+        while len(list(out.parent.glob("t_*.pcapng"))) < 2:
+            assert time.monotonic() < deadline, "no second file was begun"
+            workload.run(running.mount_point, "reading")
         assert running.unmount()
         assert running.wait() == 0, running.output()
     traces = opened(out.parent)
