@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from functools import cache
 
 from dissectors.errnos import error_text, error_value
-from dissectors.fields import Field
+from dissectors.fields import Field, Kind
 from dissectors.message import Message, MessageKind, Node, Severity, Value
 from dissectors.names import Flags
 from dissectors.opcodes import Either, Notification, Op
-from dissectors.text import escape, payload_text, short_formatter, value_text
+from dissectors.text import escape, is_name, payload_text, short_formatter, value_text
 
 __all__ = ["TreeRow", "error_text", "error_value", "escape", "summary", "tree", "value_text"]
 
@@ -26,17 +26,22 @@ _Part = str | Callable[[Values], str]
 
 
 def summary(
-    op: Op | Notification | None, request_values: Values | None, reply_values: Values | None = None, error: int = 0
+    op: Op | Notification | None,
+    request_values: Values | None,
+    reply_values: Values | None = None,
+    error: int = 0,
+    lost: int = 0,
 ) -> str:
     """Return one line about an exchange: what was asked, an arrow, what was answered or the error's name.
 
+    `lost` bytes at the end of the reply were not kept: they count where its file content is the last thing in it.
     Of a notification, `request_values` are its own values. Of an unknown opcode, how many bytes it carried.
     """
     asked = _filled(_request_template(op), request_values) if op is not None else _raw_text(request_values)
     if error:
         answered = error_text(error)
     elif reply_values and isinstance(op, Op):
-        answered = _filled(_reply_template(op), reply_values)
+        answered = _filled(_reply_template(op), reply_values, lost)
     else:
         answered = _raw_text(reply_values) if op is None else ""
     if not answered:
@@ -49,10 +54,13 @@ def _raw_text(values: Values | None) -> str:
     return payload_text(raw) if isinstance(raw, bytes) and raw else ""
 
 
-def _filled(template: tuple[_Part, ...], values: Values | None) -> str:
+def _filled(template: tuple[_Part, ...], values: Values | None, lost: int = 0) -> str:
     if not template:
         return ""
     known = values or {}
+    if lost:
+        parts = (part.cut(known, lost) if isinstance(part, _Content) else part for part in template)
+        return "".join([part if isinstance(part, str) else part(known) for part in parts])
     return "".join([part if isinstance(part, str) else part(known) for part in template])
 
 
@@ -87,8 +95,25 @@ def _silent_when_zero(field: Field) -> bool:
     return isinstance(field.names, Flags) and field.names.zero == "0"
 
 
+class _Content:
+    """Fills a placeholder with file content."""
+
+    def __init__(self, name: str, lead: str) -> None:
+        self._name, self._lead = name, lead
+
+    def __call__(self, values: Values) -> str:
+        return self.cut(values, 0)
+
+    def cut(self, values: Values, lost: int) -> str:
+        """Return the text for content of which the last `lost` bytes were not kept."""
+        value = values.get(self._name)
+        return self._lead + (payload_text(value, lost) if isinstance(value, bytes) else "?")
+
+
 def _placeholder(fields: Sequence[Field], lead: str = "") -> Callable[[Values], str]:
     """Return what fills a placeholder. With a `lead`, flags of which none is set vanish together with it."""
+    if len(fields) == 1 and fields[0].kind is Kind.DATA and not is_name(fields[0]):
+        return _Content(fields[0].name, lead)
     pairs = [(field.name, short_formatter(field)) for field in fields]
 
     def fill(values: Values) -> str:

@@ -46,10 +46,12 @@ def _escaped(character: str) -> str:
     return f"\\u{code:04x}" if code <= 0xFFFF else f"\\U{code:08x}"
 
 
-def payload_text(raw: bytes) -> str:
-    """Return the length of `raw` and its first bytes: `5 bytes: "hello"`."""
-    unit = "byte" if len(raw) == 1 else "bytes"
-    return f'{len(raw)} {unit}: "{escape(raw, EXCERPT_BYTES)}"' if raw else "0 bytes"
+def payload_text(raw: bytes, lost: int = 0) -> str:
+    """Return the length of `raw` and its first bytes: `5 bytes: "hello"`. `lost` bytes followed and were not kept."""
+    unit = "byte" if len(raw) + lost == 1 else "bytes"
+    kept = f", {len(raw)} kept" if lost else ""
+    excerpt = f': "{escape(raw, EXCERPT_BYTES)}"' if raw else ""
+    return f"{len(raw) + lost} {unit}{kept}{excerpt}"
 
 
 def mode_text(mode: int) -> str:

@@ -262,7 +262,7 @@ def _what(
 ) -> str:
     """Return the summary; without the name where the path ends in it."""
     op = NOTIFY.get(opcode) if kind == Kind.NOTIFICATION else OPS.get(opcode)
-    text = summary(op, body.values, reply.values if reply is not None else None, error)
+    text = summary(op, body.values, *((reply.values, error, reply.lost) if reply is not None else (None, error)))
     if name is not None and "name" in body.values:
         text = text.removeprefix(escape(name)).lstrip()
     fault = body.fault or (reply.fault if reply is not None else "")

@@ -21,6 +21,7 @@ class Body(NamedTuple):
     values: Mapping[str, Value]
     fault: str = ""
     is_plain: bool = True  # laid out as declared, nothing missing
+    lost: int = 0  # bytes at its end that were not kept
 
 
 def read_bodies(trace: Trace, rows: Rows, requests: Sequence[Body] | None = None) -> list[Body]:
@@ -38,7 +39,7 @@ def read_bodies(trace: Trace, rows: Rows, requests: Sequence[Body] | None = None
             else:
                 values = read.notification(mapped, start, end, opcode, wire_len)
             if values is not None:
-                found[place] = Body(values)
+                found[place] = Body(values, lost=wire_len - (end - start))
     return [_with_care(trace, row) if body is None else body for body, row in zip(found, rows.tolist(), strict=True)]
 
 

@@ -114,6 +114,7 @@ def unnamed_line(trace: Trace, number: int) -> Line:
     state, latency_ns = State(int(trace.states(one)[0])), int(trace.latencies_ns(one)[0])
     answer = mate if kind == Kind.REQUEST else row if kind == Kind.REPLY else -1
     error = int(table["error"][answer]) if answer >= 0 else 0
+    lost = int(table["wire_len"][mate]) - int(table["kept"][mate]) if mate >= 0 else 0
     took = duration(latency_ns if latency_ns >= 0 else None)
     is_open = state in (State.PENDING, State.LOST)
     op = NOTIFY.get(opcode) if kind == Kind.NOTIFICATION else OPS.get(opcode)
@@ -124,7 +125,7 @@ def unnamed_line(trace: Trace, number: int) -> Line:
         "…",
         notify_name(opcode) if kind == Kind.NOTIFICATION else op_name(opcode) if opcode >= 0 else "?",
         f"node {int(table['nodeid'][row])}",
-        summary(op, trace.fast_values(row), trace.fast_values(mate) if mate >= 0 else None, error),
+        summary(op, trace.fast_values(row), trace.fast_values(mate) if mate >= 0 else None, error, lost),
         str(int(table["pid"][row])),
         kind == Kind.REQUEST and opcode == SYNCFS,
         bool(error) or state is State.ABORTED,

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import struct
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from tests.tracer.dialogue import READ, Dialogue
 from tests.tracer.mangled import mangled_trace
 from tracer.output import lines as module
 from tracer.output.lines import Lines
+from tracer.records import Direction
 
 
 @pytest.mark.parametrize("seed", range(4))
@@ -35,3 +38,13 @@ def test_lines_come_in_the_order_they_were_asked_for(tmp_path: Path) -> None:
 def test_lines_of_nothing_are_none(tmp_path: Path) -> None:
     trace = mangled_trace(tmp_path / "t.pcapng", 1)
     assert list(Lines(trace).lines(np.empty(0, np.int64))) == []
+
+
+def test_of_content_that_was_cut_the_true_length_is_told(tmp_path: Path) -> None:
+    talk = Dialogue()
+    asked = talk.ask(READ, 7, struct.pack("<QQIIQII", 3, 0, 4096, 0, 0, 0, 0))
+    whole = talk.pack("IiQ", 16 + 1000, 0, asked) + b"abcde" * 200
+    talk.add(Direction.TO_KERNEL, whole[: 16 + 10], wire_len=len(whole))
+    trace = talk.trace(tmp_path)
+    (line,) = Lines(trace).lines(np.arange(1))
+    assert '→ 1000 bytes, 10 kept: "abcdeabcde"' in line.what
