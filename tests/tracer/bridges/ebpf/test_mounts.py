@@ -113,8 +113,12 @@ def test_a_number_that_is_given_again_is_another_channel(make_server: MakeServer
         recorded.check_witnessed(recorded.of_channel(collected, server.mount_point), server.witnessed())
 
 
+def met_at(capture: recorded.Recording, mount_point: Path) -> int:
+    return [info.mount_point for info in capture.sink.channels].count(str(mount_point))
+
+
 def any_at(capture: recorded.Recording, mount_point: Path) -> bool:
-    return str(mount_point) in [info.mount_point for info in capture.sink.channels]
+    return met_at(capture, mount_point) > 0
 
 
 def test_mounts_that_are_gone_before_anybody_looks_are_not_mixed_up(make_server: MakeServer) -> None:
@@ -137,7 +141,7 @@ def test_a_device_that_is_mounted_again_is_another_channel_of_the_same_number(me
         memfs_fuseblk.mount_point.mkdir()
         with recorded.recording() as capture:
             for turn in range(3):
-                serve_once(command, memfs_fuseblk.mount_point, f"file{turn}")
+                serve_once(command, memfs_fuseblk.mount_point, f"file{turn}", capture, turn + 1)
             collected = capture.end()
     channels = [n for n, info in enumerate(collected.channels) if info.mount_point == str(memfs_fuseblk.mount_point)]
     assert len(channels) == 3
@@ -150,12 +154,13 @@ def test_a_device_that_is_mounted_again_is_another_channel_of_the_same_number(me
         }
 
 
-def serve_once(command: list[str], mount_point: Path, name: str) -> None:
-    """Mount, make a file, unmount, and wait for the server's end."""
+def serve_once(command: list[str], mount_point: Path, name: str, capture: recorded.Recording, channels: int) -> None:
+    """Mount, make a file, wait until the capture met so many mounts there, unmount, and wait for the server's end."""
     with subprocess.Popen(command, stdin=subprocess.DEVNULL, start_new_session=True) as process:
         try:
             mounts.wait_mounted(mount_point, process)
             (mount_point / name).write_bytes(b"x")
+            recorded.until(lambda: met_at(capture, mount_point) >= channels, "it was met")
         finally:
             mounts.unmount(mount_point)
             mounts.stop(process)
