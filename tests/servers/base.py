@@ -25,6 +25,16 @@ def seed(directory: Path) -> None:
     (directory / "link").symlink_to("hello.txt")
 
 
+def end_child(process: subprocess.Popen[bytes] | subprocess.Popen[str]) -> None:
+    """Kill a child that may hang in the mount, and let go of it: its server may be gone, and then it never ends."""
+    process.kill()
+    for stream in (process.stdin, process.stdout):
+        if stream is not None:
+            stream.close()
+    with contextlib.suppress(subprocess.TimeoutExpired):
+        process.wait(5)
+
+
 @dataclass
 class Running:
     """A mounted server. `process` is what was launched: the server, or the recorder in front of it."""

@@ -23,6 +23,7 @@ from pathlib import Path
 
 from examples.demo import mounts
 from examples.demo.memfs import syscalls
+from tests.servers.base import end_child
 
 OUTCOME_TIMEOUT_S = 20.0
 MINOR_BITS = 20  # of the kernel's dev_t
@@ -98,12 +99,7 @@ def waiting_reader(path: Path, at_once: bool = True) -> Iterator[WaitingReader]:
             reader.begin()
         yield reader
     finally:
-        process.kill()
-        for stream in (process.stdin, process.stdout):
-            if stream is not None:
-                stream.close()
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            process.wait(5)
+        end_child(process)
 
 
 @dataclass(frozen=True)

@@ -27,6 +27,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from tests.servers import workload
+from tests.servers.base import end_child
 
 ROOT = Path(__file__).parent.parent.parent
 PIECE = bytes(range(256)) * 16
@@ -97,12 +98,7 @@ def on(mount_point: Path) -> Iterator[Busy]:
         yield busy
         busy.end()
     finally:
-        process.kill()
-        for stream in (process.stdin, process.stdout):
-            if stream is not None:
-                stream.close()
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            process.wait(5)
+        end_child(process)
         os.close(counter)
 
 

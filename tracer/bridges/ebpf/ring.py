@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from tracer.bridges.ebpf.failures import Cause, LoadFailure
+from tracer.bridges.host.processor import is_strongly_ordered
 
 Bytes = npt.NDArray[np.uint8]
 Positions = npt.NDArray[np.int64]
@@ -26,7 +27,6 @@ DISCARD: Final = 1 << 30
 HEADER_SIZE: Final = 8
 LIMIT_BYTES: Final = 8 << 20  # a copy that malloc gives from the same memory each time
 _LENGTH: Final = DISCARD - 1
-_STRONGLY_ORDERED: Final = ("x86_64", "AMD64")
 _LEAST_WINDOW: Final = 32 << 10  # bytes searched for headers at once
 _LARGEST_WINDOW: Final = 256 << 10  # what the second-level cache holds
 _STEPS: Final = 512  # records walked one by one before looking again whether they are short
@@ -182,5 +182,5 @@ def _next(found: Positions) -> Positions:
 
 
 def _refuse_weakly_ordered() -> None:
-    if platform.machine() not in _STRONGLY_ORDERED:
+    if not is_strongly_ordered():
         raise LoadFailure(Cause.PROCESSOR, platform.machine())

@@ -17,6 +17,7 @@ import struct
 import threading
 from typing import Final, NamedTuple
 
+from tracer.bridges.host.processor import is_strongly_ordered
 from tracer.bridges.vhost_user.failures import Refused
 from tracer.bridges.vhost_user.memory import Memory
 from tracer.errors import CaptureError
@@ -30,7 +31,6 @@ MAX_SIZE: Final = 32768
 MAX_CHAIN_BYTES: Final = 1 << 32
 _IDX: Final = 1
 _HEADS: Final = 2  # where the heads begin in the available ring, in units of 2 bytes
-_STRONGLY_ORDERED: Final = ("x86_64", "AMD64")
 
 _lock: Final = threading.Lock()
 
@@ -43,7 +43,7 @@ def barrier() -> None:
 
 def refuse_weakly_ordered() -> None:
     """Raise CaptureError on a processor where plain loads and stores may overtake each other."""
-    if platform.machine() not in _STRONGLY_ORDERED:
+    if not is_strongly_ordered():
         raise CaptureError(
             f"on {platform.machine()} rings cannot be shared from Python", "record within the guest: --bridge ebpf"
         )
