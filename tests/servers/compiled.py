@@ -20,6 +20,7 @@ FIXTURES = Path(__file__).parent.parent / "fixtures"
 SOURCES = ("passthrough_ll.c", "passthrough_helpers.h")
 MEMORY_SERVER = ("memory_server.c", "memory_server.h", "memory_fs.c", "memory_fs.h", "control.c", "ring.c")
 SPLICING_SERVER = ("splicing_server.c",)
+GUEST_LOAD = ("guest_load.c",)
 
 
 def _cache() -> Path:
@@ -76,6 +77,11 @@ def memory_server() -> Path:
 def splicing_server() -> Path:
     """Return tests/fixtures/splicing_server, built if needed; AssertionError with gcc's words if it fails."""
     return _built("splicing_server", _fixtures(SPLICING_SERVER), libfuse3=True)
+
+
+def guest_load() -> Path:
+    """Return tests/fixtures/guest_load, built if needed; AssertionError with gcc's words if it fails."""
+    return _built("guest_load", _fixtures(GUEST_LOAD))
 
 
 def _fixtures(names: tuple[str, ...]) -> dict[str, bytes]:

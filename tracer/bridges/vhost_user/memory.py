@@ -39,6 +39,7 @@ class Region:
         except (OSError, ValueError, OverflowError) as error:
             raise Refused(f"memory at {place.guest:#x} cannot be mapped: {error}") from None
         self.place = place
+        self.begin, self.end = place.guest, place.guest + place.size
         self.view = memoryview(mapped)[place.offset - begin :]
 
 
@@ -83,9 +84,10 @@ class Memory:
     """All regions of one guest."""
 
     def __init__(self) -> None:
+        self.changes = 0  # how often regions came or went: who keeps what was found must look again after each
         self._regions: list[Region] = []
         self._begins: list[int] = []
-        self._ends: list[int] = []
+        self._last: Region | None = None  # where something was last found: the next is most often there too
 
     def __len__(self) -> int:
         return len(self._regions)
@@ -117,23 +119,25 @@ class Memory:
     def _set(self, regions: list[Region]) -> None:
         self._regions = sorted(regions, key=lambda region: region.place.guest)
         self._begins = [region.place.guest for region in self._regions]
-        self._ends = [region.place.guest + region.place.size for region in self._regions]
+        self._last = None
+        self.changes += 1
 
     def find(self, address: int, size: int) -> memoryview:
         """Return `size` bytes at a guest's address. Raises Refused unless one region holds them all."""
-        index = bisect_right(self._begins, address) - 1
-        if index >= 0:
-            region = self._regions[index]
-            begin = address - region.place.guest
-            if begin + size <= region.place.size:
-                return region.view[begin : begin + size]
-        raise Refused(f"{size} bytes at {address:#x} are not in the guest's memory")
+        if (region := self.covering(address, address + size)) is None:
+            raise Refused(f"{size} bytes at {address:#x} are not in the guest's memory")
+        return region.view[address - region.begin : address - region.begin + size]
 
-    def check(self, address: int, size: int) -> None:
-        """Raise Refused when any of `size` bytes at a guest's address are outside its memory."""
-        index = bisect_right(self._begins, address) - 1
-        if index < 0 or address + size > self._ends[index]:
-            self.pieces(address, size)  # it may go over several regions
+    def covering(self, begin: int, end: int) -> Region | None:
+        """Return the region that has all from one guest's address to before another, None when no single one has."""
+        last = self._last
+        if last is not None and last.begin <= begin and end <= last.end:
+            return last
+        index = bisect_right(self._begins, begin) - 1
+        if index < 0 or end > self._regions[index].end:
+            return None
+        self._last = self._regions[index]
+        return self._last
 
     def pieces(self, address: int, size: int) -> list[memoryview]:
         """Return `size` bytes at a guest's address, cut where regions meet. Raises Refused when some are nowhere."""
@@ -141,9 +145,9 @@ class Memory:
         while address < end:
             index = bisect_right(self._begins, address) - 1
             region = self._regions[index] if index >= 0 else None
-            if region is None or address >= region.place.guest + region.place.size:
+            if region is None or address >= region.end:
                 raise Refused(f"{end - address} bytes at {address:#x} are not in the guest's memory")
-            begin = address - region.place.guest
+            begin = address - region.begin
             piece = region.view[begin : begin + end - address]
             found.append(piece)
             address += len(piece)

@@ -33,6 +33,7 @@ from tracer.bridges.vhost_user.vring import check_size
 TABLE_REGIONS: Final = 8  # what every daemon takes in one SET_MEM_TABLE
 STOP_WAIT_S: Final = 1.0  # for requests that a daemon has and answers after it said where it stopped
 _LOG_FLAG: Final = 1
+_RUNG: Final = select.EPOLLIN | select.EPOLLET  # an eventfd tells each time it is rung, and need not be read
 _TAG: Final = 36  # bytes of struct virtio_fs_config before num_request_queues
 Hook = Callable[[Message], Message | None]
 Note = Callable[[str], None]
@@ -73,46 +74,42 @@ class Session:
         self._daemon.close()
         self._shadow_memory.close()
 
-    def watch(self, fd: int) -> None:
-        """Let `step` return when this descriptor becomes readable."""
-        self._watch(fd, lambda: None)
-
-    def step(self, timeout_s: float = -1) -> None:
-        """Wait for something to do, and do it.
+    def work(self, for_s: float) -> None:
+        """Do what there is to do, as it comes, for so many seconds.
 
         Raises EOFError, with words that say who, when one side is gone; Refused when one does what it must not.
         """
-        for fd, _ in self._epoll.poll(timeout_s):
-            action = self._on_event.get(fd)
-            if action is not None:  # else an earlier event of this round has closed it
-                action()
+        poll, on_event, now_s = self._epoll.poll, self._on_event, time.monotonic
+        end_s = now_s() + for_s
+        left_s = for_s
+        while left_s > 0:
+            for fd, _ in poll(left_s):
+                action = on_event.get(fd)
+                if action is not None:  # else an earlier event of this round has closed it
+                    action()
+            left_s = end_s - now_s()
 
     # -- the rings -------------------------------------------------------------------------------------------------
 
-    def _on_kick(self, queue: Queue) -> None:
-        quiet(queue.kick)
-        self._submit(queue)
-        self._complete(queue)  # what is done by now need not wait for its own turn
-
-    def _on_call(self, queue: Queue) -> None:
-        quiet(queue.call_of_daemon)
-        self._complete(queue)
-        self._submit(queue)
-
-    def _submit(self, queue: Queue) -> None:
-        if queue.shadow is not None and not queue.is_frozen and queue.shadow.submit():
-            queue.tell_daemon()
-
-    def _complete(self, queue: Queue) -> None:
-        if queue.shadow is not None and queue.shadow.complete():
-            queue.tell_guest()
+    def _carry(self, queue: Queue) -> None:
+        """Carry over what there is, either way; whoever has more afterwards rings."""
+        shadow = queue.shadow
+        while shadow is not None:
+            if shadow.has_completed and shadow.complete():
+                queue.tell_guest()
+            if shadow.has_submitted and not queue.is_frozen and shadow.submit():
+                queue.tell_daemon()
+            shadow.want_events()
+            can_go_on = shadow.has_submitted and not shadow.has_waiting and not queue.is_frozen
+            if not shadow.has_completed and not can_go_on:
+                return
 
     def _queue(self, index: int) -> Queue:
         if index >= MAX_QUEUES:
             raise Refused(f"queue {index}: the tap has rings for {MAX_QUEUES}")
         if index not in self._queues:
             queue = self._queues[index] = Queue(index)
-            self._watch(queue.call_of_daemon, lambda: self._on_call(queue))
+            self._watch(queue.call_of_daemon, lambda: self._carry(queue), _RUNG)
         return self._queues[index]
 
     def _start(self, queue: Queue) -> None:
@@ -266,8 +263,8 @@ class Session:
         if queue.shadow is None:
             self._start(queue)
         self._pass_on(Message(message.request, message.flags, U64.pack(index), [os.dup(queue.kick_daemon)]), None)
-        self._watch(queue.kick, lambda: self._on_kick(queue))
-        self._submit(queue)  # some may wait since before
+        self._watch(queue.kick, lambda: self._carry(queue), _RUNG)
+        self._carry(queue)  # some may wait since before
 
     def _set_vring_call(self, message: Message) -> None:
         index = event_of(message)
@@ -295,11 +292,12 @@ class Session:
     def _finish(self, queue: Queue, shadow: Shadow, daemon_base: int) -> None:
         """Wait a moment for what the daemon is still at: after this the guest may use its memory for other things."""
         deadline_s = time.monotonic() + STOP_WAIT_S
-        self._complete(queue)
+        quiet(queue.call_of_daemon)
+        self._carry(queue)
         while shadow.unanswered(daemon_base) > 0 and (left_s := deadline_s - time.monotonic()) > 0:
             select.select([queue.call_of_daemon], [], [], left_s)
             quiet(queue.call_of_daemon)
-            self._complete(queue)
+            self._carry(queue)
         self._count_unanswered(queue, max(0, shadow.unanswered(daemon_base)))
 
     def _count_unanswered(self, queue: Queue, count: int) -> None:
@@ -309,7 +307,8 @@ class Session:
 
     def _reset_device(self, message: Message) -> None:
         for queue in self._queues.values():
-            self._complete(queue)
+            queue.is_frozen = True
+            self._carry(queue)
             if queue.shadow is not None:
                 self._count_unanswered(queue, queue.shadow.in_flight)
             self._stop(queue)
@@ -352,9 +351,9 @@ class Session:
 
     # -- waiting ---------------------------------------------------------------------------------------------------
 
-    def _watch(self, fd: int, action: Callable[[], None]) -> None:
+    def _watch(self, fd: int, action: Callable[[], None], events: int = select.EPOLLIN) -> None:
         self._on_event[fd] = action
-        self._epoll.register(fd, select.EPOLLIN)
+        self._epoll.register(fd, events)
 
     def _unwatch(self, fd: int) -> None:
         del self._on_event[fd]

@@ -16,28 +16,20 @@ import struct
 from dataclasses import dataclass
 from typing import Final, Protocol
 
+from tracer.bridges.vhost_user.chains import Chain, Copier, Room, readable, writable
 from tracer.bridges.vhost_user.failures import Refused
 from tracer.bridges.vhost_user.memory import SHADOW_BASE, Memory, Place
-from tracer.bridges.vhost_user.vring import (
-    DESCRIPTOR,
-    INDIRECT,
-    Ring,
-    Span,
-    barrier,
-    chain_at,
-    gather,
-    must_tell,
-    part_sizes,
-)
+from tracer.bridges.vhost_user.vring import Ring, barrier, must_tell, part_sizes
+from tracer.records import Direction, RecordFlag
 
 MAX_QUEUES: Final = 32
 SLOT_BYTES: Final = 4 << 20  # address space of a queue; memory is taken only where it is written
 _AVAILABLE_AT: Final = 512 << 10  # behind 32768 descriptors
 _USED_AT: Final = 640 << 10
 _TABLES_AT: Final = 1 << 20
-_TABLE_BYTES: Final = SLOT_BYTES - _TABLES_AT  # room for indirect tables: one of 32768 descriptors takes 512 KiB
 _OUT_HEADER: Final = struct.Struct("<IiQ")  # struct fuse_out_header: len, error, unique
 _UNIQUE: Final = slice(8, 16)  # of struct fuse_in_header
+_REQUEST, _REPLY = int(Direction.TO_SERVER), int(Direction.TO_KERNEL)
 
 
 class Overhearing(Protocol):
@@ -48,12 +40,13 @@ class Overhearing(Protocol):
         """How many bytes of a message are worth copying."""
         ...
 
-    def request(self, queue: int, head: int, data: bytes, wire_len: int) -> None:
-        """Take what the guest asks, before the daemon can see it."""
-        ...
+    def take(
+        self, direction: int, queue: int, head: int, pieces: list[memoryview], kept: int, wire_len: int, flags: int
+    ) -> None:
+        """Take a message of `wire_len` bytes, of which the first `kept` are in `pieces`; they change afterwards.
 
-    def reply(self, queue: int, head: int, data: bytes, wire_len: int, *, guessed: bool) -> None:
-        """Take what the daemon answers, before the guest can see it; `guessed`: the length is the header's word."""
+        Of a request the daemon sees nothing before, of a reply the guest.
+        """
         ...
 
 
@@ -102,50 +95,9 @@ class Slot:
             parts.append(part)
         return Ring(size, *parts)
 
-
-class Tables:
-    """Room for the copies of indirect tables, given out in powers of two."""
-
-    def __init__(self, slot: Slot) -> None:
-        self._address, self._view = slot.address + _TABLES_AT, slot.view[_TABLES_AT:]
-        self._free: dict[int, list[int]] = {}
-        self._end = 0
-
-    def put(self, table: bytes) -> int | None:
-        """Store a table and return where it is for the daemon; None when there is no room now."""
-        room = _room(len(table))
-        free = self._free.get(room)
-        if free:
-            at = free.pop()
-        elif self._end + room <= _TABLE_BYTES:
-            at, self._end = self._end, self._end + room
-        else:
-            return None
-        self._view[at : at + len(table)] = table
-        return self._address + at
-
-    def take_back(self, address: int, length: int) -> None:
-        """Free the room of a table."""
-        self._free.setdefault(_room(length), []).append(address - self._address)
-
-    def clear(self) -> None:
-        """Free everything: whatever sizes were given out before, all of it is one piece again."""
-        self._free.clear()
-        self._end = 0
-
-
-def _room(length: int) -> int:
-    return max(64, 1 << (length - 1).bit_length())
-
-
-@dataclass(slots=True)
-class _Pending:
-    """A chain that the daemon has."""
-
-    writable: list[Span]
-    unique: bytes
-    table: int  # address of the copy, 0: none
-    table_bytes: int
+    def room(self, size: int) -> Room:
+        """Return the room for indirect tables of a ring with so many slots."""
+        return Room(self.address + _TABLES_AT, self.view[_TABLES_AT:], size)
 
 
 class Shadow:
@@ -165,33 +117,45 @@ class Shadow:
         """`base` is the index of the first available entry to take, as SET_VRING_BASE says."""
         self.queue, self.guest, self.ring = queue, guest, slot.fresh_ring(guest.size)
         self.has_waiting = False  # chains wait in the guest's ring for room
-        self._tables = Tables(slot)
-        self._memory, self._overhearing, self._event_idx = memory, overhearing, event_idx
+        self._room = slot.room(guest.size)
+        self._copier = Copier(guest, self.ring, self._room, memory)
+        self._memory, self._event_idx = memory, event_idx
+        self._take, self._snap_bytes = overhearing.take, overhearing.snap_bytes
         self._taken = base & 0xFFFF  # of the guest's available ring
         self._given_back = guest.used  # into the guest's used ring
         self._passed_on = 0  # into the shadow's available ring
         self._seen_used = 0  # of the shadow's used ring
         self._has_told = False
-        self._pending: dict[int, _Pending] = {}
+        self._pending: dict[int, Chain] = {}  # by head: those that the daemon has
 
     @property
     def in_flight(self) -> int:
         """How many chains the daemon has."""
         return len(self._pending)
 
+    @property
+    def has_submitted(self) -> bool:
+        """Whether the guest has made chains available that are not passed on yet."""
+        return self.guest.available != self._taken
+
+    @property
+    def has_completed(self) -> bool:
+        """Whether the daemon has used chains that are not given back yet."""
+        return self.ring.used != self._seen_used
+
+    def want_events(self) -> None:
+        """Ask either side to tell of what comes next; what came just before is seen after this."""
+        if self._event_idx:
+            self.guest.avail_event = self._taken
+            self.ring.used_event = self._seen_used
+            barrier()
+
     # -- from the guest to the daemon ------------------------------------------------------------------------------
 
     def submit(self) -> bool:
         """Pass on what the guest made available. Returns whether the daemon must be kicked; raises Refused."""
-        guest, begin = self.guest, self._passed_on
-        while True:
-            self._pass_on(guest.available)
-            if not self._event_idx or self.has_waiting:
-                break
-            guest.avail_event = self._taken
-            barrier()
-            if guest.available == self._taken:
-                break
+        begin = self._passed_on
+        self._pass_on(self.guest.available)
         if self._passed_on == begin:
             return False
         barrier()
@@ -204,61 +168,34 @@ class Shadow:
         if count > self.guest.size:
             raise Refused(f"queue {self.queue} holds {count} entries, more than its {self.guest.size} slots")
         self.has_waiting = False
+        heads, own_heads, mask, pending = self.guest.heads, self.ring.heads, self.guest.mask, self._pending
+        copy, take, memory, snap_bytes = self._copier.copy, self._take, self._memory, self._snap_bytes
+        taken, passed_on = self._taken, self._passed_on
+        if not pending:
+            self._room.clear()
         for _ in range(count):
-            head = self.guest.head_at(self._taken)
-            if head in self._pending:
+            head = heads[taken & mask]
+            if head in pending:
                 raise Refused(f"descriptor {head} of queue {self.queue} is submitted while it is in flight")
-            if not self._copy(head):
+            chain = copy(head)
+            if chain is None:
                 self.has_waiting = True
                 break
-            self.ring.put_head(self._passed_on, head)
-            self._taken = (self._taken + 1) & 0xFFFF
-            self._passed_on = (self._passed_on + 1) & 0xFFFF
-        self.ring.available = self._passed_on
-
-    def _copy(self, head: int) -> bool:
-        """Copy a chain into the shadow, and what it asks into the trace. False when there is no room for its table."""
-        chain = chain_at(self.guest, head, self._memory)
-        address = 0
-        if chain.table:
-            if not self._pending:
-                self._tables.clear()
-            found = self._tables.put(chain.table)
-            if found is None:
-                return False
-            address = found
-        for index, copy in chain.direct:
-            self.ring.descriptors[16 * index : 16 * index + 16] = copy
-        if address:
-            index = chain.direct[-1][0]
-            pointer = DESCRIPTOR.pack(address, len(chain.table), INDIRECT, 0)
-            self.ring.descriptors[16 * index : 16 * index + 16] = pointer
-        unique = self._overhear_request(head, chain.readable)
-        self._pending[head] = _Pending(chain.writable, unique, address, len(chain.table))
-        return True
-
-    def _overhear_request(self, head: int, readable: list[Span]) -> bytes:
-        wire_len = sum([length for _, length in readable])
-        if not wire_len:  # a buffer for notifications
-            return b""
-        overhearing = self._overhearing
-        data = gather(self._memory, readable, min(wire_len, overhearing.snap_bytes))
-        overhearing.request(self.queue, head, data, wire_len)
-        return data[_UNIQUE]
+            if wire_len := chain.shape.readable_bytes:  # else a buffer for notifications
+                kept = wire_len if wire_len < snap_bytes else snap_bytes
+                take(_REQUEST, self.queue, head, readable(chain, kept, memory), kept, wire_len, 0)
+            pending[head] = chain
+            own_heads[passed_on & mask] = head
+            taken, passed_on = (taken + 1) & 0xFFFF, (passed_on + 1) & 0xFFFF
+        self._taken, self._passed_on = taken, passed_on
+        self.ring.available = passed_on
 
     # -- from the daemon to the guest ------------------------------------------------------------------------------
 
     def complete(self) -> bool:
         """Give back what the daemon used. Returns whether the guest must be told; raises Refused."""
-        ring, begin = self.ring, self._given_back
-        while True:
-            self._give_back(ring.used)
-            if not self._event_idx:
-                break
-            ring.used_event = self._seen_used
-            barrier()
-            if ring.used == self._seen_used:
-                break
+        begin = self._given_back
+        self._give_back(self.ring.used)
         if self._given_back == begin:
             return False
         barrier()
@@ -272,39 +209,41 @@ class Shadow:
 
     def _give_back(self, used: int) -> None:
         count = (used - self._seen_used) & 0xFFFF
-        if count > len(self._pending):
-            raise Refused(f"the daemon completed {count} requests of {len(self._pending)} in queue {self.queue}")
+        pending = self._pending
+        if count > len(pending):
+            raise Refused(f"the daemon completed {count} requests of {len(pending)} in queue {self.queue}")
+        entries, own_entries, mask = self.guest.entries, self.ring.entries, self.guest.mask
+        given_back, seen_used = self._given_back, self._seen_used
         for _ in range(count):
-            head, length = self.ring.entry_at(self._seen_used)
-            pending = self._pending.pop(head, None)
-            if pending is None:
+            entry = own_entries[seen_used & mask]
+            head = entry & 0xFFFFFFFF
+            chain = pending.pop(head, None)
+            if chain is None:
                 raise Refused(f"the daemon completed descriptor {head} of queue {self.queue}, which is not in flight")
-            self._overhear_reply(head, pending, length)
-            if pending.table:
-                self._tables.take_back(pending.table, pending.table_bytes)
-            self.guest.put_entry(self._given_back, head, length)
-            self._seen_used = (self._seen_used + 1) & 0xFFFF
-            self._given_back = (self._given_back + 1) & 0xFFFF
-        self.guest.used = self._given_back
+            self._overhear_reply(head, chain, entry >> 32)
+            if chain.table:
+                self._room.take_back(chain.table, chain.table_bytes)
+            entries[given_back & mask] = entry
+            seen_used, given_back = (seen_used + 1) & 0xFFFF, (given_back + 1) & 0xFFFF
+        self._seen_used, self._given_back = seen_used, given_back
+        self.guest.used = given_back
 
-    def _overhear_reply(self, head: int, pending: _Pending, length: int) -> None:
-        room = sum([size for _, size in pending.writable])
-        guessed = False
+    def _overhear_reply(self, head: int, chain: Chain, length: int) -> None:
+        room, flags = chain.shape.writable_bytes, 0
         if length < _OUT_HEADER.size <= room:
-            length = self._length_in_header(pending, room)
-            guessed = length > 0
+            length, flags = self._length_in_header(chain, room), int(RecordFlag.LENGTH_GUESSED)
         if length:
-            overhearing = self._overhearing
-            data = gather(self._memory, pending.writable, min(length, room, overhearing.snap_bytes))
-            overhearing.reply(self.queue, head, data, length, guessed=guessed)
+            kept = min(length, room, self._snap_bytes)
+            self._take(_REPLY, self.queue, head, writable(chain, kept, self._memory), kept, length, flags)
 
-    def _length_in_header(self, pending: _Pending, room: int) -> int:
+    def _length_in_header(self, chain: Chain, room: int) -> int:
         """Return how long a reply is that the daemon gave no length, 0 when it wrote none.
 
         Linux up to 7.0 goes by the header alone, so such daemons work.
         """
-        length, _, _ = _OUT_HEADER.unpack(header := gather(self._memory, pending.writable, _OUT_HEADER.size))
-        return length if header[8:] == pending.unique and _OUT_HEADER.size <= length <= room else 0
+        length, _, unique = _OUT_HEADER.unpack(b"".join(writable(chain, _OUT_HEADER.size, self._memory)))
+        asked = b"".join(readable(chain, _UNIQUE.stop, self._memory))[_UNIQUE]
+        return length if unique == int.from_bytes(asked, "little") and _OUT_HEADER.size <= length <= room else 0
 
     # -- the end ---------------------------------------------------------------------------------------------------
 

@@ -97,7 +97,7 @@ class VhostUserBridge:
         stats, unanswered, has_failed = self.stats, 0, False
         try:
             while not stop.is_set():
-                session.step(LOOK_ROUND_S)
+                session.work(LOOK_ROUND_S)
                 stats.messages, stats.lost = recorder.messages, recorder.lost
                 if session.unanswered > unanswered:
                     recorder.skipped(session.unanswered - unanswered, "a queue was stopped before the daemon answered")

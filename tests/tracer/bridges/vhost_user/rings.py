@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
 from tracer.bridges.vhost_user.memory import Memory, Place
+from tracer.records import Direction, RecordFlag
 
 GUEST, USER = 0x100000, 0x7F0000000000
 SIZE = 2 << 20
@@ -217,9 +218,11 @@ class Overheard:
     replies: list[tuple[int, int, bytes, int]] = field(default_factory=list)
     guessed: int = 0
 
-    def request(self, queue: int, head: int, data: bytes, wire_len: int) -> None:
-        self.requests.append((queue, head, data, wire_len))
-
-    def reply(self, queue: int, head: int, data: bytes, wire_len: int, *, guessed: bool) -> None:
-        self.replies.append((queue, head, data, wire_len))
-        self.guessed += guessed
+    def take(
+        self, direction: int, queue: int, head: int, pieces: list[memoryview], kept: int, wire_len: int, flags: int
+    ) -> None:
+        data = b"".join(pieces)
+        assert len(data) == kept
+        messages = self.requests if direction == Direction.TO_SERVER else self.replies
+        messages.append((queue, head, data, wire_len))
+        self.guessed += bool(flags & RecordFlag.LENGTH_GUESSED)

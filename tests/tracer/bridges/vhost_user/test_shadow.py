@@ -123,6 +123,7 @@ class Run:
     def submit(self) -> None:
         if self.shadow is not None:
             self.shadow.submit()
+            self.shadow.want_events()
 
     def take(self) -> None:
         if (taken := self.device.take()) is not None:
@@ -136,6 +137,7 @@ class Run:
     def complete(self) -> None:
         if self.shadow is not None:
             self.shadow.complete()
+            self.shadow.want_events()
 
     def collect(self) -> None:
         for head, length, data in self.driver.collect():
