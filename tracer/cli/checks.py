@@ -7,18 +7,16 @@ import platform
 import re
 import shutil
 import subprocess
-from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
 
 from tracer.analysis.kernels import SYNCFS_SINCE, kernel_version
-from tracer.bridges.ebpf import LoadFailure
-from tracer.bridges.ebpf.programs import Config, Programs
+from tracer.bridges.ebpf.programs import probe
+from tracer.bridges.host.processor import is_strongly_ordered
 from tracer.records import ChannelKind
 
 CAP_SYS_PTRACE = 19
-PROBE_RING_BYTES = 1 << 20
 
 
 class Verdict(Enum):
@@ -41,7 +39,11 @@ class Check:
 
 def run_checks() -> list[Check]:
     """Return every check, in the order a person wants to read them."""
-    return [check() for check in CHECKS]
+    return [
+        *(_kernel(), _device(), _strace(), _ptrace(), _uring()),
+        *_ebpf(),
+        *(_virtqueue(), _mounts(), _wireshark()),
+    ]
 
 
 def _kernel() -> Check:
@@ -111,16 +113,20 @@ def _uring() -> Check:
     return Check("fuse over io_uring", Verdict.GOOD, "off: every message passes read(2) and write(2)")
 
 
-def _ebpf() -> Check:
-    """Load the programs for a moment: only the kernel knows whether it takes them."""
-    try:
-        with Programs.load(Config(), PROBE_RING_BYTES) as programs:
-            mode, notes = programs.mode, programs.notes
-    except LoadFailure as failure:
-        return Check("eBPF", Verdict.LIMITED, f"not usable, so strace is: {failure.message}", failure.hint or "")
-    if notes:
-        return Check("eBPF", Verdict.LIMITED, f"works ({mode}), but {'; '.join(notes)}")
-    return Check("eBPF", Verdict.GOOD, f"works ({mode}): whole host, every transport, payloads too; record takes it")
+def _ebpf() -> list[Check]:
+    """Load the programs for a moment: only the kernel knows whether it takes them, and what they see then."""
+    return [
+        Check(found.name, Verdict.GOOD if found.is_good else Verdict.LIMITED, found.fact, found.mend)
+        for found in probe()
+    ]
+
+
+def _virtqueue() -> Check:
+    name = "virtqueue"
+    if not is_strongly_ordered():
+        fact = f"no tap on {platform.machine()}: rings cannot be shared from Python there"
+        return Check(name, Verdict.LIMITED, fact, "record within the guest: --bridge ebpf")
+    return Check(name, Verdict.GOOD, "a tap can stand between a VMM and virtiofsd: record --vhost-user, as their user")
 
 
 def _mounts() -> Check:
@@ -160,6 +166,3 @@ def _output(command: list[str]) -> str:
         return subprocess.run(command, capture_output=True, text=True, timeout=10, check=False).stdout
     except (OSError, subprocess.TimeoutExpired):
         return ""
-
-
-CHECKS: tuple[Callable[[], Check], ...] = (_kernel, _device, _strace, _ptrace, _uring, _ebpf, _mounts, _wireshark)

@@ -21,6 +21,7 @@ from tracer.records import Bridge
 SNAPS = {"headers": Snap.HEADERS, "listings": Snap.LISTINGS, "all": Snap.ALL}
 MIB = 1 << 20
 RING_MIB, LARGEST_RING_MIB = 64, 1024
+SOURCES = "(-- SERVER ARGS... | --pid PID | --mount DIR | --all | --vhost-user LISTEN --daemon SOCKET)"
 Note = Callable[[str], None]
 
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from tracer.cli.command import Exit, say
 from tracer.cli.commands.open_trace import require_terminal
 from tracer.cli.recording import check_output
-from tracer.cli.source import add_source, bridge_of, source_words
+from tracer.cli.source import SOURCES, add_source, bridge_of, source_words
 from tracer.errors import CaptureError, TraceFileError, TracerError
 from tracer.trace.trace import Trace
 
@@ -33,7 +33,7 @@ class Live:
 
     def arguments(self, parser: argparse.ArgumentParser) -> None:
         """Declare the command's arguments."""
-        parser.usage = "fusewire live [-o FILE] [options] (-- SERVER ARGS... | --pid PID | --mount DIR | --all)"
+        parser.usage = f"fusewire live [-o FILE] [options] {SOURCES}"
         parser.add_argument("-o", "--output", type=Path, metavar="FILE", help="keep the trace here (default: not kept)")
         parser.add_argument("-Y", "--filter", default="", metavar="FILTER", help="show only what matches")
         add_source(parser)

@@ -10,7 +10,7 @@ from pathlib import Path
 from tracer.cli.command import say
 from tracer.cli.recording import capture, check_output
 from tracer.cli.sinks import add_sinks, plan_of
-from tracer.cli.source import add_source, bridge_of, check_is_not_recorded
+from tracer.cli.source import SOURCES, add_source, bridge_of, check_is_not_recorded
 
 
 class Record:
@@ -21,7 +21,7 @@ class Record:
 
     def arguments(self, parser: argparse.ArgumentParser) -> None:
         """Declare the command's arguments."""
-        parser.usage = "fusewire record -o FILE [options] (-- SERVER ARGS... | --pid PID | --mount DIR | --all)"
+        parser.usage = f"fusewire record -o FILE [options] {SOURCES}"
         parser.add_argument("-o", "--output", type=Path, required=True, metavar="FILE", help="where the trace goes")
         add_source(parser)
         add_sinks(parser)
