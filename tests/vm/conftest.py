@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 
 from tests.servers.base import seed
-from tests.vm import guest, kernels, virtiofsd
+from tests.vm import guest, virtiofsd
+from tracer.lab import kernels
 
 TAG = "shared"
 NAMES = os.environ.get("FUSEWIRE_GUEST_KERNELS", "6.1 6.12").split()
@@ -58,7 +59,7 @@ def booted(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
         devices = {}
         if shared is not None:
             seed(shared)
-            devices[TAG] = stack.enter_context(virtiofsd.serving(shared, "announce_submounts"))
+            devices[TAG] = stack.enter_context(virtiofsd.serving(shared))
         yield Booted(stack.enter_context(guest.Guest(kernel, directory, virtiofs=devices)), shared)
 
 

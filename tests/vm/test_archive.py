@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.vm import archive
+from tracer.lab import archive
 
 NOWHERE = "http://127.0.0.1:9"  # the discard port, which nothing listens on
 

@@ -9,8 +9,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.vm import archive
-from tests.vm.archive import Unavailable
+from tracer.lab import archive
+from tracer.lab.archive import Unavailable
 
 # The package that always depends on the newest build of a series, and the suite that has it. Not the cloud
 # flavour: it is built without 9p, over which the guest sees this machine's files.

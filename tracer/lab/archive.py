@@ -13,14 +13,16 @@ import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from tracer.errors import TracerError
+
 KEYRING = Path("/usr/share/keyrings/debian-archive-keyring.gpg")
 LISTS_AGE_S = 24 * 3600  # apt's own daily habit
 UPDATE_TIMEOUT_S = 120.0
 DOWNLOAD_TIMEOUT_S = 300.0  # a kernel of 110 MB over a slow line
 
 
-class Unavailable(Exception):
-    """A package cannot be had here; the text is a whole reason, fit for a skip."""
+class Unavailable(TracerError):
+    """A package or a program cannot be had here; the text is a whole reason, fit for a skip."""
 
 
 def cache() -> Path:

@@ -1,0 +1,58 @@
+"""A run: what is needed is found, a guest is booted, and what it left is judged."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from tracer.lab import daemons, image, kernels, qemu
+from tracer.lab.boot import Ended, Parts, boot
+from tracer.lab.scenario import TAG, Evidence, Finding, Scenario, Variant
+from tracer.output.style import counted
+from tracer.trace.trace import Trace
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """How a run came out; `findings` begin with what holds of every scenario."""
+
+    scenario: Scenario
+    evidence: Evidence
+    findings: tuple[Finding, ...]
+    duration_s: float
+
+    @property
+    def holds(self) -> bool:
+        """Whether every promise holds."""
+        return all(finding.holds for finding in self.findings)
+
+
+def run(scenario: Scenario, variant: Variant, directory: Path) -> Verdict:
+    """Run a scenario into a directory that exists, and judge it.
+
+    Raises Unavailable when something is missing here, CaptureError when daemon, tap or QEMU do not start.
+    """
+    qemu.program()
+    daemon = daemons.daemon(variant.daemon)
+    kernel = kernels.kernel(variant.kernel)
+    started = time.monotonic()
+    instead = scenario.instead(kernel) if scenario.instead else {}
+    programs = scenario.files() if scenario.files else {}
+    initrd = image.image(kernel, kernels.busybox(), scenario.script, TAG, instead, programs)
+    ended = boot(scenario, Parts(daemon, kernel, initrd, variant.event_idx), directory)
+    trace = Trace.open(directory / "trace.pcapng")
+    evidence = Evidence(directory, trace, ended.steps, variant, kernel.release, daemon.name)
+    findings = tuple(_of_every_run(ended, trace))
+    if not ended.why:
+        findings += tuple(scenario.check(evidence))
+    return Verdict(scenario, evidence, findings, time.monotonic() - started)
+
+
+def _of_every_run(ended: Ended, trace: Trace) -> Iterator[Finding]:
+    words = ended.why or f"{len(ended.steps) - 2} steps, every command succeeded"
+    yield Finding("the guest runs the whole script", not ended.why, words)
+    missing = sum(one.count for one in trace.missing_uniques())
+    words = f"{counted(trace.records.count, 'record')}, {counted(len(trace.gaps), 'gap')}, {missing} uniques missing"
+    yield Finding("the tap loses nothing", ended.recorder_status == 0 and not trace.gaps and not missing, words)

@@ -1,0 +1,17 @@
+"""The table of scenarios: what `fusewire lab` can run."""
+
+from __future__ import annotations
+
+from tracer.errors import TracerError
+from tracer.lab.scenario import Scenario
+from tracer.lab.scenarios import submount_sync
+
+SCENARIOS: tuple[Scenario, ...] = (submount_sync.SCENARIO,)
+
+
+def scenario(name: str) -> Scenario:
+    """Return a scenario by name; TracerError when there is none."""
+    for one in SCENARIOS:
+        if one.name == name:
+            return one
+    raise TracerError(f"there is no scenario {name!a}", "fusewire lab --list names them")
