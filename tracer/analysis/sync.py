@@ -162,7 +162,7 @@ def _submount(trace: Trace, channel: int, rows: Rows, nodeid: int) -> SubmountRe
     writes = _Writes(trace, rows[opcode == WRITE], rows[np.isin(opcode, FSYNCS)])
     report = SubmountReport(
         nodeid,
-        trace.names(channel).path(nodeid, last),
+        trace.names(channel).last_path(nodeid, last),
         trace.channels[channel].st_dev if nodeid == ROOT_ID else _st_dev(trace, rows),
         len(rows),
         trace.exchange_of(trace.names(channel).submounts[nodeid]) if nodeid != ROOT_ID else 0,

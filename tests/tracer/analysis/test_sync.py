@@ -54,6 +54,15 @@ def test_an_answered_syncfs_is_told_with_who_asked_and_how_long_it_took(talk: Di
     assert text(report).endswith("1 SYNCFS, 1 answered with success")
 
 
+def test_a_submount_keeps_its_path_when_an_unmount_gave_its_node_back(talk: Dialogue, tmp_path: Path) -> None:
+    talk.lookup(1, b"sub", 5, submount=True)
+    talk.syncfs(5)
+    talk.forget(5)
+    talk.talk(DESTROY)
+    _, submount = report_of(talk, tmp_path).channels[0].submounts
+    assert (submount.nodeid, submount.path) == (5, b"/sub")
+
+
 def test_an_error_is_a_finding_and_covers_nothing(talk: Dialogue, tmp_path: Path) -> None:
     talk.lookup(1, b"f", 2)
     talk.write(2, 1000)
