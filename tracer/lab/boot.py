@@ -69,7 +69,7 @@ def boot(scenario: Scenario, parts: Parts, directory: Path) -> Ended:
             )
         )
         trace, log = directory / "trace.pcapng", directory / "record.log"
-        recorder = stack.enter_context(recording(trace, place / "tap", served.socket, log, lifetime_s))
+        recorder = stack.enter_context(recording(trace, TAG, place / "tap", served.socket, log, lifetime_s))
         recorder.wait_until_ready()
         guest, connection = _start_guest(stack, scenario, parts, place, directory, lifetime_s)
         live = Live(directory, served)

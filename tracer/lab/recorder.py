@@ -57,10 +57,10 @@ class Recorder:
 
 
 @contextlib.contextmanager
-def recording(trace: Path, listen: Path, daemon: Path, log: Path, lifetime_s: float) -> Iterator[Recorder]:
+def recording(trace: Path, tag: str, listen: Path, daemon: Path, log: Path, lifetime_s: float) -> Iterator[Recorder]:
     """Record what passes between a VMM at `listen` and the daemon, every byte of it."""
     words = [sys.executable, "-m", "tracer.cli.main", "record", "-o", str(trace), "--snap", "all"]
-    words += ["--vhost-user", str(listen), "--daemon", str(daemon)]
+    words += ["--vhost-user", str(listen), "--daemon", str(daemon), "--tag", tag]
     with open(log, "wb") as kept, children.child(words, subprocess.PIPE, lifetime_s=lifetime_s) as process:
         assert process.stdout is not None
         with process.stdout as said:

@@ -3,33 +3,20 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from tracer.lab import daemons, image, kernels, qemu
 from tracer.lab.boot import Ended, Parts, boot
 from tracer.lab.scenario import TAG, Evidence, Finding, Scenario, Variant
+from tracer.lab.verdict import Verdict
 from tracer.output.style import counted
 from tracer.trace.trace import Trace
 
-
-@dataclass(frozen=True, slots=True)
-class Verdict:
-    """How a run came out; `findings` begin with what holds of every scenario."""
-
-    scenario: Scenario
-    evidence: Evidence
-    findings: tuple[Finding, ...]
-    duration_s: float
-
-    @property
-    def holds(self) -> bool:
-        """Whether every promise holds."""
-        return all(finding.holds for finding in self.findings)
+TRACE = "trace.pcapng"
 
 
-def run(scenario: Scenario, variant: Variant, directory: Path) -> Verdict:
+def run(scenario: Scenario, variant: Variant, directory: Path, on_note: Callable[[str], None]) -> Verdict:
     """Run a scenario into a directory that exists, and judge it.
 
     Raises Unavailable when something is missing here, CaptureError when daemon, tap or QEMU do not start.
@@ -38,11 +25,12 @@ def run(scenario: Scenario, variant: Variant, directory: Path) -> Verdict:
     daemon = daemons.daemon(variant.daemon)
     kernel = kernels.kernel(variant.kernel)
     started = time.monotonic()
+    on_note(f"{scenario.name}: booting Linux {kernel.release}")
     instead = scenario.instead(kernel) if scenario.instead else {}
     programs = scenario.files() if scenario.files else {}
     initrd = image.image(kernel, kernels.busybox(), scenario.script, TAG, instead, programs)
     ended = boot(scenario, Parts(daemon, kernel, initrd, variant.event_idx), directory)
-    trace = Trace.open(directory / "trace.pcapng")
+    trace = Trace.open(directory / TRACE)
     evidence = Evidence(directory, trace, ended.steps, variant, kernel.release, daemon.name)
     findings = tuple(_of_every_run(ended, trace))
     if not ended.why:
@@ -51,7 +39,7 @@ def run(scenario: Scenario, variant: Variant, directory: Path) -> Verdict:
 
 
 def _of_every_run(ended: Ended, trace: Trace) -> Iterator[Finding]:
-    words = ended.why or f"{len(ended.steps) - 2} steps, every command succeeded"
+    words = ended.why or f"{counted(len(ended.steps) - 2, 'step')}, every command succeeded"
     yield Finding("the guest runs the whole script", not ended.why, words)
     missing = sum(one.count for one in trace.missing_uniques())
     words = f"{counted(trace.records.count, 'record')}, {counted(len(trace.gaps), 'gap')}, {missing} uniques missing"
