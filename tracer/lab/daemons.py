@@ -12,22 +12,22 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from tracer.lab import children
+from tracer.lab import children, rust_virtiofsd
 from tracer.lab.archive import Unavailable
 
 C_PROGRAM = Path("/usr/lib/qemu/virtiofsd")  # QEMU's own, up to QEMU 7
-RUST_PROGRAM = Path("/usr/libexec/virtiofsd")  # its successor
 LIFETIME_S = 900.0
 
 
 @dataclass(frozen=True, slots=True)
 class Service:
-    """How a directory is to be served; `options` are further words of the daemon's command line."""
+    """How a directory is to be served."""
 
-    cache: str = "auto"
+    cache: str = "auto"  # or "always"; "none": every read and write of the guest is a request
     log_level: str = "debug"  # names every request: what a capture is checked against
     announce_submounts: bool = True
-    options: tuple[str, ...] = ()
+    writeback: bool = False  # the guest may keep what was written until it is told to sync
+    threads: int = 0  # of a pool, each with a request; 0: one request after another. Rust only
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,15 +51,20 @@ class Served:
 def _c_arguments(listening: int, source: Path, service: Service) -> list[str]:
     words = [f"source={source}", f"cache={service.cache}", f"log_level={service.log_level}"]
     words += ["announce_submounts"] if service.announce_submounts else []
-    options = [word for option in words for word in ("-o", option)]
-    return [f"--fd={listening}", "-f", *options, *service.options]
+    words += ["writeback"] if service.writeback else []
+    if service.threads:
+        # the seccomp filter of QEMU 7.2's kills a pool's thread for its sched_getaffinity(2), and the guest hangs
+        raise Unavailable("the virtiofsd written in C dies with a thread pool", "--daemon rust")
+    return [f"--fd={listening}", "-f", *(word for option in words for word in ("-o", option))]
 
 
 def _rust_arguments(listening: int, source: Path, service: Service) -> list[str]:
-    words = [f"--fd={listening}", f"--shared-dir={source}", f"--cache={service.cache}"]
-    words += [f"--log-level={service.log_level}"]
+    cache = "never" if service.cache == "none" else service.cache
+    words = [f"--fd={listening}", f"--shared-dir={source}", f"--cache={cache}", f"--log-level={service.log_level}"]
+    words += [f"--thread-pool-size={service.threads}"]
     words += [] if service.announce_submounts else ["--no-announce-submounts"]
-    return [*words, *service.options]
+    words += ["--writeback"] if service.writeback else []
+    return words
 
 
 def c_daemon() -> Daemon:
@@ -70,13 +75,16 @@ def c_daemon() -> Daemon:
 
 
 def rust_daemon() -> Daemon:
-    """Return the virtiofsd written in Rust; raises Unavailable."""
-    if not RUST_PROGRAM.exists():
-        raise Unavailable("the virtiofsd written in Rust is not installed", "apt install virtiofsd (from trixie on)")
-    return Daemon("rust", (str(RUST_PROGRAM),), _rust_arguments)
+    """Return the virtiofsd written in Rust, as Debian has it; raises Unavailable."""
+    return Daemon("rust", rust_virtiofsd.packaged(), _rust_arguments)
 
 
-DAEMONS: Mapping[str, Callable[[], Daemon]] = {"c": c_daemon, "rust": rust_daemon}
+def cargo_daemon() -> Daemon:
+    """Return the virtiofsd written in Rust, as crates.io has it; raises Unavailable."""
+    return Daemon("rust", rust_virtiofsd.built(), _rust_arguments)
+
+
+DAEMONS: Mapping[str, Callable[[], Daemon]] = {"c": c_daemon, "rust": rust_daemon, "cargo": cargo_daemon}
 
 
 def daemon(name: str = "") -> Daemon:
