@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from tracer.lab import injection
@@ -26,4 +28,4 @@ def test_each_syncfs_is_told_with_its_path_and_error_however_it_was_divided() ->
 def test_without_strace_its_package_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", "")
     with pytest.raises(Unavailable, match=r"strace is not installed \(apt install strace\)"):
-        injection.refusing("ENOSYS")
+        injection.refusing("ENOSYS", Path())

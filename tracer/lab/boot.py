@@ -64,7 +64,7 @@ def boot(scenario: Scenario, parts: Parts, directory: Path) -> Ended:
                 scenario.service,
                 directory / "daemon.log",
                 submounts=scenario.submounts,
-                around=scenario.around_daemon,
+                around=scenario.around_daemon(directory) if scenario.around_daemon else (),
                 lifetime_s=lifetime_s,
             )
         )

@@ -9,11 +9,11 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
 from tracer.lab.children import needed
 
 LOG = "strace.log"  # in the directory of a run
-NEVER_S = 3600
 # 12345 syncfs(8</mnt1>) = -1 ENOSYS (Function not implemented) (INJECTED)
 # with -f, what other threads do meanwhile divides a line: syncfs(8</mnt1> <unfinished ...>
 SYNCED = re.compile(r"^\d+ +syncfs\(\d+<(?P<path>[^>]*)>(?:\) += -1 (?P<error>E[A-Z]+))?", re.MULTILINE)
@@ -27,28 +27,23 @@ class Synced:
     error: str  # empty when it succeeded, or had not ended
 
 
-def refusing(error: str) -> tuple[str, ...]:
+def refusing(error: str, directory: Path) -> list[str]:
     """Return the words that run a daemon whose syncfs(2) ends with `error` and does nothing.
 
     getpid(2) is called in its place: by itself strace would make it system call -1, for which the daemon's seccomp
     filter kills it.
     """
-    return _around(f"error={error}:syscall=getpid")
+    return _around(f"error={error}:syscall=getpid", directory)
 
 
-def delaying(seconds: int) -> tuple[str, ...]:
+def delaying(seconds: int, directory: Path) -> list[str]:
     """Return the words that run a daemon whose syncfs(2) takes `seconds` longer."""
-    return _around(f"delay_enter={seconds}s")
+    return _around(f"delay_enter={seconds}s", directory)
 
 
-def watching() -> tuple[str, ...]:
-    """Return the words that run a daemon as it is, and note its syncfs(2)."""
-    return _around("")
-
-
-def _around(fault: str) -> tuple[str, ...]:
-    words = (needed("strace", "strace"), "-f", "-y", "-o", LOG, "-e", "trace=syncfs")
-    return (*words, "-e", f"inject=syncfs:{fault}") if fault else words
+def _around(fault: str, directory: Path) -> list[str]:
+    log = directory / LOG
+    return [needed("strace", "strace"), "-f", "-y", "-o", str(log), "-e", "trace=syncfs", "-e", f"inject=syncfs:{fault}"]
 
 
 def synced(log: str) -> Iterator[Synced]:

@@ -12,7 +12,7 @@ host has noted the time, and done what the scenario has for it to do there (`Sce
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -104,7 +104,7 @@ class Scenario:
     submounts: tuple[str, ...] = ("mnt1", "mnt2")  # paths in the source; each holds THIS_IS_NAME
     machine: Machine = field(default_factory=Machine)
     host: Mapping[str, Callable[[Live], None]] = field(default_factory=dict)  # what to do when a step begins
-    around_daemon: tuple[str, ...] = ()  # words in front of the daemon's command, of a program that runs it
+    around_daemon: Callable[[Path], Sequence[str]] | None = None  # directory -> words in front of the daemon's command
     instead: Callable[[Kernel], Mapping[str, Path]] | None = None  # modules to insert in place of the kernel's own
     files: Callable[[], Mapping[str, bytes]] | None = None  # programs to put into the guest, by path
     timeout_s: float = TIMEOUT_S
