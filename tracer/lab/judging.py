@@ -14,6 +14,7 @@ from tracer.lab.daemon_log import Asked, said
 from tracer.lab.scenario import Evidence, Finding, Step
 from tracer.output.style import counted
 from tracer.trace.columns import Kind
+from tracer.trace.exchange import Exchange
 from tracer.trace.trace import Trace
 
 
@@ -35,6 +36,13 @@ def syncs_in(channel: ChannelReport, step: Step) -> list[Synced]:
     found = [Synced(one, request) for one in channel.submounts for request in one.requests]
     mine = [sync for sync in found if step.t_ns <= sync.request.t_ns < step.end_ns]
     return sorted(mine, key=lambda sync: sync.request.exchange)
+
+
+def exchanges_in(trace: Trace, step: Step) -> list[Exchange]:
+    """Return every exchange that began in a step."""
+    began_ns = trace.records["t_ns"][trace.first_rows]
+    numbers = np.flatnonzero((began_ns >= step.t_ns) & (began_ns < step.end_ns))
+    return [trace.exchange(number) for number in numbers.tolist()]
 
 
 def place(submount: SubmountReport) -> str:

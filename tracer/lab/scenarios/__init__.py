@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from tracer.errors import TracerError
 from tracer.lab.scenario import Scenario
-from tracer.lab.scenarios import submount_sync
+from tracer.lab.scenarios import remount, submount_sync
 
-SCENARIOS: tuple[Scenario, ...] = (submount_sync.SCENARIO,)
+SCENARIOS: tuple[Scenario, ...] = (submount_sync.SCENARIO, remount.STOCK, remount.FIXED)
 
 
 def scenario(name: str) -> Scenario:
