@@ -18,18 +18,6 @@ TAG = "shared"
 NAMES = os.environ.get("FUSEWIRE_GUEST_KERNELS", "6.1 6.12").split()
 
 
-def pytest_configure(config: pytest.Config) -> None:
-    config.addinivalue_line("markers", "vm: boots another kernel under QEMU (FUSEWIRE_GUEST_KERNELS names which)")
-
-
-@pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Keep guests on one worker: each takes a processor for itself."""
-    for item in items:
-        if item.get_closest_marker("vm"):
-            item.add_marker(pytest.mark.xdist_group("vm"))
-
-
 @dataclass(frozen=True, slots=True)
 class Booted:
     """A running guest, and the directory of this machine that virtiofsd serves to it, if one does."""
