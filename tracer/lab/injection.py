@@ -42,8 +42,8 @@ def delaying(seconds: int, directory: Path) -> list[str]:
 
 
 def _around(fault: str, directory: Path) -> list[str]:
-    log = directory / LOG
-    return [needed("strace", "strace"), "-f", "-y", "-o", str(log), "-e", "trace=syncfs", "-e", f"inject=syncfs:{fault}"]
+    words = [needed("strace", "strace"), "-f", "-y", "-o", str(directory / LOG)]
+    return [*words, "-e", "trace=syncfs", "-e", f"inject=syncfs:{fault}"]
 
 
 def synced(log: str) -> Iterator[Synced]:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.tracer.dialogue import DESTROY, GETATTR, SYNCFS, WRITE, Dialogue
+from tests.tracer.dialogue import DESTROY, FSYNC, GETATTR, SYNCFS, WRITE, Dialogue
 from tracer.analysis.sync import SubmountReport, SyncReport, SyncRequest, sync_report
 from tracer.output.style import Painter
 from tracer.output.sync_text import sync_json, sync_lines
@@ -96,6 +96,7 @@ def test_enosys_ends_it_for_the_connection_and_the_sentence_says_since_when(
     assert channel.enosys_t_ns == talk.t_ns
     assert [one.nodeid for one in channel.left_out] == [5]
     assert report.has_finding
+    assert "left out: the ENOSYS that another superblock got is one for the whole connection" in text(report)
     expected = "this server will never be asked again: sync(2) is a no-op on this connection since 22:13:20.000004"
     assert expected in text(report)
     assert "ENOSYS after 1.00µs" in text(report)
@@ -107,6 +108,19 @@ def test_a_syncfs_that_is_not_answered_is_pending_and_a_finding(talk: Dialogue, 
     assert (only(report).state.name, only(report).latency_ns) == ("PENDING", None)
     assert report.has_finding
     assert "not answered when the trace ends" in text(report)
+
+
+def test_a_pending_syncfs_has_waited_until_the_trace_ends_or_until_now_while_somebody_records(
+    talk: Dialogue, tmp_path: Path
+) -> None:
+    talk.ask(SYNCFS, 1, bytes(8), pid=7, comm=b"sync")
+    talk.talk(GETATTR)
+    trace = talk.trace(tmp_path)
+    report = sync_report(trace)
+    assert only(report).pending_ns == 2_000
+    assert "by sync[7]: not answered when the trace ends, 2.00µs later" in text(report)
+    trace.now_ns = only(report).t_ns + 3_000_000_000
+    assert "by sync[7]: not answered, for 3.00s now" in text(sync_report(trace))
 
 
 def test_an_interrupted_and_a_lost_syncfs_did_not_succeed(talk: Dialogue, tmp_path: Path) -> None:
@@ -207,6 +221,55 @@ def test_fsync_covers_its_own_file_only(talk: Dialogue, tmp_path: Path) -> None:
     report = report_of(talk, tmp_path)
     assert root_of(report).unsynced_bytes == 11
     assert "written 111 B, not yet synced at the end 11 B" in text(report)
+
+
+def test_bytes_at_risk_are_those_acknowledged_and_not_yet_synced_before_and_after(
+    talk: Dialogue, tmp_path: Path
+) -> None:
+    talk.write(1, 1000)
+    talk.fsync(1)
+    talk.write(1, 300)
+    asked = talk.ask(SYNCFS, 1, bytes(8))
+    talk.write(1, 20)  # the server may have synced before it
+    talk.answer(asked)
+    talk.write(1, 4)
+    talk.syncfs(error=EIO)
+    report = report_of(talk, tmp_path)
+    risks = [(request.risk_before_bytes, request.risk_after_bytes) for request in report.requests]
+    assert risks == [(300, 20), (24, 24)]
+    assert "answered in 3.00µs, 300 B at risk before, 20 B after" in text(report)
+    assert root_of(report).unsynced_bytes == 24
+
+
+def test_an_fsync_makes_safe_what_was_acknowledged_before_it_and_only_from_its_answer_on(
+    talk: Dialogue, tmp_path: Path
+) -> None:
+    first = talk.ask(WRITE, 2, talk.write_body(1))
+    talk.write(2, 10)
+    fsync = talk.ask(FSYNC, 2, talk.pack("QII", 7, 0, 0))
+    talk.answer(first, talk.pack("II", 1, 0))
+    talk.ask(SYNCFS, 1, bytes(8))
+    talk.answer(fsync)
+    talk.ask(SYNCFS, 1, bytes(8))
+    report = report_of(talk, tmp_path)
+    assert [(request.risk_before_bytes, request.risk_after_bytes) for request in report.requests] == [
+        (11, None),
+        (1, None),
+    ]
+
+
+def test_writes_from_the_page_cache_are_counted_from_one_syncfs_to_the_next(talk: Dialogue, tmp_path: Path) -> None:
+    """fuse_write_in.write_flags, FUSE_WRITE_CACHE: fuse writes back what it has before it sends SYNCFS."""
+    cached = talk.pack("QQIIQII", 7, 0, 4096, 1, 0, 0, 0) + bytes(4096)
+    talk.talk(WRITE, 1, cached, talk.pack("II", 4096, 0))
+    talk.talk(WRITE, 1, cached, talk.pack("II", 4096, 0))
+    talk.write(1, 5)
+    talk.syncfs()
+    talk.talk(WRITE, 1, cached, talk.pack("II", 4096, 0))
+    talk.syncfs()
+    report = report_of(talk, tmp_path)
+    assert [(request.flushed_writes, request.flushed_bytes) for request in report.requests] == [(2, 8192), (1, 4096)]
+    assert "2 WRITEs (8.0 KiB) from the page cache" in text(report)
 
 
 def test_a_hundred_thousand_fsyncs_are_counted_in_time(talk: Dialogue, tmp_path: Path) -> None:
