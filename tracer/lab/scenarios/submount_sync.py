@@ -31,6 +31,9 @@ step list
 ls -l /mnt/v
 ls /mnt/v/mnt1
 ls /mnt/v/mnt2
+step write
+seq 1 2000 > /mnt/v/mnt1/numbers
+seq 1 500 > /mnt/v/mnt2/numbers
 step sync
 sync
 step sync-one
