@@ -19,7 +19,6 @@ from tracer.cli.main import run as run_command_line
 from tracer.records import ChannelInfo
 
 SAMPLES = Path(__file__).parent.parent.parent / "data" / "strace"
-ROOT = Path(__file__).parent.parent.parent.parent
 PROGRAM = [sys.executable, "-m", "tracer.cli.main"]
 
 
@@ -84,7 +83,7 @@ def test_no_command_shows_the_help_on_stderr(capsys: pytest.CaptureFixture[str])
 
 def test_a_trace_keeps_its_command_as_it_was_typed_not_where_fusewire_lies(tmp_path: Path) -> None:
     (tmp_path / "log").write_text((SAMPLES / "bindfs-best.strace").read_text())
-    run("import", "log", "-o", "t", cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(ROOT)})
+    run("import", "log", "-o", "t", cwd=tmp_path)
     assert b"fusewire trace; command: fusewire import log -o t" in (tmp_path / "t").read_bytes()
 
 
