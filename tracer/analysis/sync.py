@@ -148,7 +148,7 @@ class _Requests:
 def _channel(trace: Trace, requests: _Requests, number: int, roots: list[tuple[int, int]]) -> ChannelReport:
     info = trace.channels[number]
     reports = [_submount(trace, number, requests.of(index), nodeid) for index, nodeid in roots]
-    report = ChannelReport(number, info, sorted(reports, key=lambda one: one.nodeid))
+    report = ChannelReport(number, info, sorted(reports, key=_place))
     enosys = [
         request.t_ns + (request.latency_ns or 0)
         for one in reports
@@ -159,6 +159,11 @@ def _channel(trace: Trace, requests: _Requests, number: int, roots: list[tuple[i
     report.reasons = _reasons(report, number in requests.destroyed)
     report.cut_listings = trace.cut_listings(number)
     return report
+
+
+def _place(submount: SubmountReport) -> tuple[bool, bool, bytes, int]:
+    """Order the root first, then by path: nodeids follow the order in which somebody looked."""
+    return submount.nodeid != ROOT_ID, submount.path is None, submount.path or b"", submount.nodeid
 
 
 def _submount(trace: Trace, channel: int, rows: Rows, nodeid: int) -> SubmountReport:
