@@ -9,7 +9,7 @@ import socket
 import subprocess
 import tempfile
 import time
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,7 +19,7 @@ from tracer.lab.console import DONE, FAILED, Console
 from tracer.lab.daemons import Daemon, Served, serving
 from tracer.lab.kernels import Kernel
 from tracer.lab.recorder import Recorder, recording
-from tracer.lab.scenario import TAG, Live, Scenario, Step
+from tracer.lab.scenario import TAG, TRACE, Live, Scenario, Step
 
 START_S = 30.0
 END_S = 10.0  # for the recorder to write the rest and the daemon to end, once the guest is gone
@@ -55,31 +55,39 @@ def boot(scenario: Scenario, parts: Parts, directory: Path) -> Ended:
     with ExitStack() as stack:
         # a directory of its own: a socket's path must be short
         place = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="fusewire-lab-")))
-        (place / "source").mkdir()
         (place / "initrd").write_bytes(parts.initrd)
-        served = stack.enter_context(
-            serving(
-                parts.daemon,
-                place / "source",
-                scenario.service,
-                directory / "daemon.log",
-                submounts=scenario.submounts,
-                around=scenario.around_daemon(directory) if scenario.around_daemon else (),
-                lifetime_s=lifetime_s,
-            )
-        )
-        trace, log = directory / "trace.pcapng", directory / "record.log"
+        served = _start_daemon(stack, scenario, parts.daemon, place / "source", directory, lifetime_s)
+        trace, log = directory / TRACE, directory / "record.log"
         recorder = stack.enter_context(recording(trace, TAG, place / "tap", served.socket, log, lifetime_s))
         recorder.wait_until_ready()
         guest, connection = _start_guest(stack, scenario, parts, place, directory, lifetime_s)
         live = Live(directory, served)
-        console = Console(connection, directory / "console.log", lambda name: _act(scenario, name, live))
-        stack.callback(console.close)
-        why = _follow(console, recorder, served, scenario.timeout_s)
-        children.stop(guest, END_S if not why else 0)
+        with closing(
+            Console(connection, directory / "console.log", lambda name: _act(scenario, name, live))
+        ) as console:
+            why = _follow(console, recorder, served, scenario.timeout_s)
+        children.stop(guest, 0 if why else END_S)
         status = recorder.finish(END_S)
-        children.stop(served.process, END_S if status is not None else 0)
-    return Ended(tuple(console.steps), why, status)
+        children.stop(served.process, 0 if status is None else END_S)
+    return Ended(tuple(console.steps), _told(console, why) if why else "", status)
+
+
+def _start_daemon(
+    stack: ExitStack, scenario: Scenario, daemon: Daemon, source: Path, directory: Path, lifetime_s: float
+) -> Served:
+    source.mkdir()
+    around = scenario.around_daemon(directory) if scenario.around_daemon else ()
+    return stack.enter_context(
+        serving(
+            daemon,
+            source,
+            scenario.service,
+            directory / "daemon.log",
+            submounts=scenario.submounts,
+            around=around,
+            lifetime_s=lifetime_s,
+        )
+    )
 
 
 def _act(scenario: Scenario, step: str, live: Live) -> None:
@@ -132,17 +140,16 @@ def _follow(console: Console, recorder: Recorder, served: Served, timeout_s: flo
                     selector.unregister(daemon)
                     deadline, late = min(deadline, time.monotonic() + DEATH_S), "its daemon ended before it did"
                 if console in sources and not console.take_in():
-                    return "" if console.last_word == DONE else _why(console, "it was gone")
+                    return "" if console.last_word == DONE else "it was gone"
     finally:
         os.close(daemon)
-    return _why(console, late)
+    return late
 
 
-def _why(console: Console, words: str) -> str:
+def _told(console: Console, why: str) -> str:
     """Return how a guest failed, in which step, and what it printed last."""
     if console.last_word.startswith(FAILED):
-        words = f"a command ended with {console.last_word.removeprefix(FAILED).strip()}"
-    step = next((one for one in reversed(console.steps) if not one.name.startswith(FAILED)), None)
-    name, lines = (step.name, step.lines[-LAST_LINES:]) if step else ("boot", ())
-    said = f"; printed last: {' / '.join(lines)}" if lines else ""
-    return f"{words}, in step {name}{said}"
+        why = f"a command ended with {console.last_word.removeprefix(FAILED).strip()}"
+    step = next(one for one in reversed(console.steps) if not one.name.startswith(FAILED))
+    said = f"; printed last: {' / '.join(step.lines[-LAST_LINES:])}" if step.lines else ""
+    return f"{why}, in step {step.name}{said}"

@@ -38,7 +38,6 @@ class Console:
             piece = b""
         self._bytes += len(piece)
         if not piece or self._bytes > MOST_BYTES:
-            self._end_step()
             return False
         self._log.write(piece)
         self._log.flush()
@@ -48,7 +47,8 @@ class Console:
         return True
 
     def close(self) -> None:
-        """Let go of the port and the file."""
+        """End the last step, and let go of the port and the file."""
+        self._end_step()
         self._connection.close()
         self._log.close()
 

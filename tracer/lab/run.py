@@ -8,12 +8,10 @@ from pathlib import Path
 
 from tracer.lab import daemons, image, kernels, qemu
 from tracer.lab.boot import Ended, Parts, boot
-from tracer.lab.scenario import TAG, Evidence, Finding, Scenario, Variant
+from tracer.lab.scenario import TAG, TRACE, Evidence, Finding, Scenario, Variant
 from tracer.lab.verdict import Verdict
 from tracer.output.style import counted
 from tracer.trace.trace import Trace
-
-TRACE = "trace.pcapng"
 
 
 def run(scenario: Scenario, variant: Variant, directory: Path, on_note: Callable[[str], None]) -> Verdict:
@@ -29,6 +27,7 @@ def run(scenario: Scenario, variant: Variant, directory: Path, on_note: Callable
     instead = scenario.instead(kernel) if scenario.instead else {}
     programs = scenario.files() if scenario.files else {}
     initrd = image.image(kernel, kernels.busybox(), scenario.script, TAG, instead, programs)
+    (directory / TRACE).unlink(missing_ok=True)  # a recorder to whom nothing is said keeps an older one
     ended = boot(scenario, Parts(daemon, kernel, initrd, variant.event_idx), directory)
     trace = Trace.open(directory / TRACE)
     evidence = Evidence(directory, trace, ended.steps, variant, kernel.release, daemon.name)

@@ -21,7 +21,7 @@ from tracer.lab.kernels import Kernel
 from tracer.lab.qemu import Machine
 from tracer.trace.trace import Trace
 
-TAG = "shared"
+TAG, TRACE = "shared", "trace.pcapng"
 TIMEOUT_S = 120.0  # an emulated guest on a busy machine takes 20 s to boot
 
 
@@ -86,7 +86,7 @@ class Live:
 
     def trace(self) -> Trace:
         """Return the trace as it is now; `refresh` takes in what comes after."""
-        return Trace.open(self.directory / "trace.pcapng")
+        return Trace.open(self.directory / TRACE)
 
 
 Check = Callable[[Evidence], Iterable[Finding]]

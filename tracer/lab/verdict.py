@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from tracer.lab.scenario import Evidence, Finding, Scenario
+from tracer.lab.scenario import TRACE, Evidence, Finding, Scenario
 from tracer.output.style import Painter, Style, escape_text
 
 LANGUAGES = {"c": "C", "rust": "Rust"}
@@ -37,7 +37,7 @@ def verdict_lines(verdict: Verdict, paint: Painter) -> Iterator[str]:
     for finding in verdict.findings:
         mark = paint("ok    ", Style.PLAIN) if finding.holds else paint("FAILED", Style.ERROR)
         yield f"  {mark} {escape_text(finding.promise)}: {escape_text(finding.words)}"
-    yield f"  the trace is {escape_text(str(evidence.directory / 'trace.pcapng'))}"
+    yield f"  the trace is {escape_text(str(evidence.directory / TRACE))}"
 
 
 def verdict_json(verdict: Verdict) -> dict[str, Any]:
