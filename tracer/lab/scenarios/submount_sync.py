@@ -86,8 +86,15 @@ def _probed(evidence: Evidence) -> Finding:
     sent = PROBED.findall("\n".join(evidence.step("kprobes").lines))
     probed = [Asked(int(unique), SYNCFS, int(nodeid)) for unique, nodeid in sent]
     seen = [one for one in asked(evidence.trace) if one.opcode == SYNCFS]
-    words = ", ".join(f"unique {one.unique} node {one.nodeid}" for one in probed) or "nothing"
-    return Finding("a kprobe in the guest saw the same SYNCFS", bool(probed) and probed == seen, words)
+    holds = bool(probed) and probed == seen
+    words = f"{len(probed)}, with the same uniques and nodes in the same order"
+    if not holds:
+        words = f"{_uniques(probed)}; in the trace {_uniques(seen)}"
+    return Finding("a kprobe in the guest saw the same SYNCFS", holds, words)
+
+
+def _uniques(syncs: list[Asked]) -> str:
+    return ", ".join(f"unique {one.unique} node {one.nodeid}" for one in syncs) or "nothing"
 
 
 SCENARIO = Scenario(
