@@ -4,9 +4,16 @@ from __future__ import annotations
 
 from tracer.errors import TracerError
 from tracer.lab.scenario import Scenario
-from tracer.lab.scenarios import remount, submount_sync
+from tracer.lab.scenarios import old_server, remount, slow_server, submount_sync
 
-SCENARIOS: tuple[Scenario, ...] = (submount_sync.SCENARIO, remount.STOCK, remount.FIXED)
+SCENARIOS: tuple[Scenario, ...] = (
+    submount_sync.SCENARIO,
+    remount.STOCK,
+    remount.FIXED,
+    old_server.SCENARIO,
+    slow_server.SLOW,
+    slow_server.STALLED,
+)
 
 
 def scenario(name: str) -> Scenario:
