@@ -12,9 +12,10 @@ from typing import Any
 
 import pytest
 
-from tracer.lab import daemons, kernels, qemu
+from tracer.lab.archive import Unavailable
 from tracer.lab.judging import Synced, channel_report, syncs_in
-from tracer.lab.scenario import Step
+from tracer.lab.run import equipment
+from tracer.lab.scenario import Step, Variant
 from tracer.lab.scenarios import scenario
 from tracer.trace.trace import Trace
 
@@ -48,13 +49,10 @@ RunLab = Callable[..., Ran]
 def skip_where_it_cannot_run(name: str, kernel: str, daemon: str) -> None:
     """Skip with the true reason where a program or a package is missing."""
     try:
-        qemu.program()
-        daemons.daemon(daemon)
-        kernels.busybox()
-        booted = kernels.kernel(kernel)
+        _, booted = equipment(Variant(kernel, daemon))
         if (instead := scenario(name).instead) is not None:
             instead(booted)
-    except kernels.Unavailable as reason:
+    except Unavailable as reason:
         pytest.skip(str(reason))
 
 

@@ -99,9 +99,7 @@ def _start_guest(
     stack: ExitStack, scenario: Scenario, parts: Parts, place: Path, directory: Path, lifetime_s: float
 ) -> tuple[subprocess.Popen[bytes], socket.socket]:
     """Start QEMU; return it and the guest's console."""
-    listener = stack.enter_context(socket.socket(socket.AF_UNIX))
-    listener.bind(os.fspath(place / "console"))
-    listener.listen(1)
+    listener = stack.enter_context(children.listener(place / "console"))
     features = () if parts.event_idx else ("event_idx=off",)
     devices = [*qemu.serial("console", place / "console"), *qemu.virtiofs(0, TAG, place / "tap", *features)]
     argv = qemu.command(scenario.machine, parts.kernel.image, place / "initrd", devices)

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import shutil
+import socket
 import subprocess
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import IO
 
+from tracer.errors import CaptureError
 from tracer.lab.archive import Unavailable
 
 GRACE_S = 2  # from SIGTERM to SIGKILL
@@ -42,6 +46,20 @@ def child(
         yield process
     finally:
         stop(process)
+
+
+def listener(path: Path) -> socket.socket:
+    """Return a socket that listens at a path, for a program that connects there or takes it over."""
+    listening = socket.socket(socket.AF_UNIX)
+    try:
+        listening.bind(os.fspath(path))
+    except OSError as error:
+        listening.close()
+        raise CaptureError(
+            f"cannot listen at {path}: {error.strerror or error}", "set TMPDIR to another place"
+        ) from None
+    listening.listen(1)
+    return listening
 
 
 def stop(process: subprocess.Popen[bytes], wait_s: float = 0.0) -> int:

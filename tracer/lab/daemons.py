@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import os
 import shlex
-import socket
 import subprocess
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -120,9 +119,7 @@ def serving(
         listen = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="fusewire-"))) / "virtiofs"
         said = stack.enter_context(open(log, "wb"))
         # it listens before the daemon runs: nobody has to wait until the daemon has made a socket of its own
-        listener = stack.enter_context(socket.socket(socket.AF_UNIX))
-        listener.bind(os.fspath(listen))
-        listener.listen(1)
+        listener = stack.enter_context(children.listener(listen))
         process = stack.enter_context(
             children.child(
                 [*around, *daemon.program, *daemon.arguments(listener.fileno(), source, service)],

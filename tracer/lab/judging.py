@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from dissectors.flags import ATTR_SUBMOUNT
 from dissectors.text import escape
 from tracer.analysis.sync import ChannelReport, SubmountReport, SyncRequest, sync_report
 from tracer.lab.daemon_log import Asked, said
@@ -62,6 +63,21 @@ def asked(trace: Trace) -> list[Asked]:
     rows = np.flatnonzero(table["kind"] == Kind.REQUEST)
     columns = (table[name][rows].tolist() for name in Asked._fields)
     return [Asked(*row) for row in zip(*columns, strict=True)]
+
+
+def announced(trace: Trace) -> set[int]:
+    """Return the nodes that the daemon marked as roots of submounts, in whatever reply tells a node's attributes."""
+    replies = (one.reply.values for one in trace.exchanges() if one.reply is not None)
+    found = set()
+    for values in replies:
+        entries = values.get("entries", [])
+        for entry in (values, *(entries if isinstance(entries, list) else [])):
+            nodeid, flags = (
+                (entry.get(name) for name in ("nodeid", "attr.flags")) if isinstance(entry, dict) else (0, 0)
+            )
+            if isinstance(nodeid, int) and isinstance(flags, int) and flags & ATTR_SUBMOUNT:
+                found.add(nodeid)
+    return found
 
 
 def agreement(evidence: Evidence) -> Finding:

@@ -8,10 +8,20 @@ from pathlib import Path
 
 from tracer.lab import daemons, image, kernels, qemu
 from tracer.lab.boot import Ended, Parts, boot
+from tracer.lab.daemons import Daemon
+from tracer.lab.kernels import Kernel
 from tracer.lab.scenario import TAG, TRACE, Evidence, Finding, Scenario, Variant
 from tracer.lab.verdict import Verdict
 from tracer.output.style import counted
 from tracer.trace.trace import Trace
+
+
+def equipment(variant: Variant) -> tuple[Daemon, Kernel]:
+    """Return what every scenario needs, fetched if need be; Unavailable with the first thing that is missing here."""
+    qemu.program()
+    daemon = daemons.daemon(variant.daemon)
+    kernels.busybox()
+    return daemon, kernels.kernel(variant.kernel)
 
 
 def run(scenario: Scenario, variant: Variant, directory: Path, on_note: Callable[[str], None]) -> Verdict:
@@ -19,9 +29,7 @@ def run(scenario: Scenario, variant: Variant, directory: Path, on_note: Callable
 
     Raises Unavailable when something is missing here, CaptureError when daemon, tap or QEMU do not start.
     """
-    qemu.program()
-    daemon = daemons.daemon(variant.daemon)
-    kernel = kernels.kernel(variant.kernel)
+    daemon, kernel = equipment(variant)
     started = time.monotonic()
     on_note(f"{scenario.name}: booting Linux {kernel.release}")
     instead = scenario.instead(kernel) if scenario.instead else {}

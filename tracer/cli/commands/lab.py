@@ -13,9 +13,10 @@ import orjson
 
 from tracer.cli.command import Exit, say
 from tracer.errors import TracerError
+from tracer.lab.archive import Unavailable
 from tracer.lab.daemons import DAEMONS
 from tracer.lab.kernels import SERIES
-from tracer.lab.run import run
+from tracer.lab.run import equipment, run
 from tracer.lab.scenario import Scenario, Variant
 from tracer.lab.scenarios import SCENARIOS, scenario
 from tracer.lab.verdict import Verdict, verdict_json, verdict_lines
@@ -56,22 +57,36 @@ class Lab:
         parser.add_argument("--json", action="store_true", help="for a script")
 
     def run(self, arguments: argparse.Namespace) -> int:
-        """Run scenarios one after another; exit with 1 when a promise does not hold."""
+        """Run scenarios in turn; exit with 1 when a promise does not hold, else with 2 when a scenario cannot run."""
         if arguments.list:
             for one in SCENARIOS:
                 print(f"{one.name:<20}{one.summary}")
             return Exit.FINE
+        chosen, verdicts = _chosen(arguments.scenarios), list[Verdict]()
         variant = Variant(arguments.kernel, arguments.daemon, not arguments.no_event_idx)
-        verdicts = []
         with _unwinding_on_signals():
-            for one in _chosen(arguments.scenarios):
-                verdicts.append(_judged(one, variant, arguments.output / one.name))
+            for verdict in _verdicts(chosen, variant, arguments.output):
+                verdicts.append(verdict)
                 if not arguments.json:
-                    for line in verdict_lines(verdicts[-1], Painter.for_stream()):
+                    for line in verdict_lines(verdict, Painter.for_stream()):
                         print(line, flush=True)
         if arguments.json:
             print(orjson.dumps([verdict_json(verdict) for verdict in verdicts], option=orjson.OPT_INDENT_2).decode())
-        return Exit.FINE if all(verdict.holds for verdict in verdicts) else Exit.FINDING
+        if not all(verdict.holds for verdict in verdicts):
+            return Exit.FINDING
+        return Exit.FINE if len(verdicts) == len(chosen) else Exit.USAGE
+
+
+def _verdicts(chosen: list[Scenario], variant: Variant, output: Path) -> Iterator[Verdict]:
+    """Yield the verdict on each scenario that can run here; Unavailable when none can, or the only one cannot."""
+    equipment(variant)
+    for one in chosen:
+        try:
+            yield _judged(one, variant, output / one.name)
+        except Unavailable as reason:
+            if len(chosen) == 1:
+                raise
+            say(f"{one.name} cannot run here: {reason}")  # the others may
 
 
 def _chosen(names: list[str]) -> list[Scenario]:

@@ -8,8 +8,9 @@ from collections.abc import Iterator
 from dissectors.opcodes import OPS_BY_NAME, ROOT_ID
 from tracer.analysis.sync import ChannelReport, SubmountReport
 from tracer.lab.daemon_log import Asked
-from tracer.lab.judging import Synced, agreement, asked, channel_report, place, places, syncs_in
+from tracer.lab.judging import Synced, agreement, announced, asked, channel_report, place, places, syncs_in
 from tracer.lab.scenario import Evidence, Finding, Scenario
+from tracer.output.style import counted
 
 SYNCFS = OPS_BY_NAME["SYNCFS"].code
 # struct fuse_req has `in.h` at 0x38 in Linux 6.1; later kernels find it themselves, by BTF (since 6.6)
@@ -50,11 +51,12 @@ def check(evidence: Evidence) -> Iterator[Finding]:
     """Judge every sync of the script."""
     channel = channel_report(evidence.trace)
     by_path = {submount.path: submount for submount in channel.submounts}
-    expected = {b"/", b"/mnt1", b"/mnt2"}
+    marked = announced(evidence.trace)
     yield Finding(
-        "the trace knows the root and both submounts",
-        set(by_path) == expected and len(channel.submounts) == len(expected),
-        f"{places(channel.submounts)}",
+        "the daemon marks both submounts, and the trace knows them",
+        [one.path for one in channel.submounts] == [b"/", b"/mnt1", b"/mnt2"]
+        and marked == {one.nodeid for one in channel.submounts} - {ROOT_ID},
+        f"{places(channel.submounts)}; {counted(len(marked), 'node')} marked FUSE_ATTR_SUBMOUNT",
     )
     root = [one for one in channel.submounts if one.nodeid == ROOT_ID]
     one = [by_path[b"/mnt2"]] if b"/mnt2" in by_path else []
