@@ -21,6 +21,7 @@ from tracer.trace.pairing import State
 from tracer.trace.trace import Trace
 
 SYNCFS, WRITE, DESTROY = (OPS_BY_NAME[name].code for name in ("SYNCFS", "WRITE", "DESTROY"))
+SYNCFS_MINOR = OPS_BY_NAME["SYNCFS"].since
 FSYNCS = tuple(OPS_BY_NAME[name].code for name in ("FSYNC", "FSYNCDIR"))
 ENOSYS = 38
 
@@ -156,7 +157,8 @@ def _channel(trace: Trace, requests: _Requests, number: int, roots: list[tuple[i
         if request.error == -ENOSYS and not request.refused
     ]
     report.enosys_t_ns = min(enosys) if enosys else None
-    report.reasons = _reasons(report, number in requests.destroyed)
+    agreement = trace.sessions[number].agreement(trace.records.count)
+    report.reasons = _reasons(report, number in requests.destroyed, agreement.kernel_minor if agreement else 0)
     report.cut_listings = trace.cut_listings(number)
     return report
 
@@ -224,8 +226,8 @@ def _request(trace: Trace, row: int, writes: Writes, synced: int, before: int) -
     )
 
 
-def _reasons(report: ChannelReport, destroyed: bool) -> list[str]:
-    """Say why no SYNCFS can appear, or why there is none, as far as it can be known."""
+def _reasons(report: ChannelReport, destroyed: bool, kernel_minor: int) -> list[str]:
+    """Say why no SYNCFS can appear, or why there is none, as far as it can be known; `kernel_minor` 0: no INIT seen."""
     if any(submount.was_reached for submount in report.submounts):
         return []
     info, reasons = report.info, []
@@ -233,6 +235,8 @@ def _reasons(report: ChannelReport, destroyed: bool) -> list[str]:
         kernel = escape(info.kernel.encode("utf-8", "surrogateescape"))
         since = ".".join(map(str, SYNCFS_SINCE[info.kind]))
         reasons.append(f"Linux {kernel} sends none to {info.kind.name.lower()}: that began with {since}")
+    elif 0 < kernel_minor < SYNCFS_MINOR:  # of a guest, nothing else tells how old it is
+        reasons.append(f"the kernel speaks 7.{kernel_minor}: SYNCFS came with 7.{SYNCFS_MINOR} (Linux 5.14)")
     elif info.kind is ChannelKind.DEV_FUSE and not destroyed:  # the kernel sends DESTROY to other kinds only
         reasons.append(_of_dev_fuse(info))
     elif info.kind is ChannelKind.CUSE:

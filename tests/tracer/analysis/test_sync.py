@@ -389,6 +389,15 @@ def test_why_there_is_none_is_said(info: ChannelInfo, reason: str, tmp_path: Pat
     assert not report.has_finding
 
 
+@pytest.mark.parametrize(("minor", "reasons"), [(33, 1), (34, 0)])
+def test_a_kernel_that_speaks_an_older_minor_knows_no_syncfs(
+    talk: Dialogue, tmp_path: Path, minor: int, reasons: int
+) -> None:
+    talk.init(minor, server_minor=45)
+    reason = f"the kernel speaks 7.{minor}: SYNCFS came with 7.34 (Linux 5.14)"
+    assert report_of(talk, tmp_path).channels[0].reasons.count(reason) == reasons
+
+
 def test_an_unmount_is_named_as_a_reason(talk: Dialogue, tmp_path: Path) -> None:
     talk.talk(DESTROY)
     (reason,) = report_of(talk, tmp_path).channels[0].reasons
