@@ -31,10 +31,11 @@ def run(scenario: Scenario, variant: Variant, directory: Path, on_note: Callable
     """
     daemon, kernel = equipment(variant)
     started = time.monotonic()
-    on_note(f"{scenario.name}: booting Linux {kernel.release}")
     instead = scenario.instead(kernel) if scenario.instead else {}
     programs = scenario.files() if scenario.files else {}
-    initrd = image.image(kernel, kernels.busybox(), scenario.script, TAG, instead, programs)
+    on_note(f"{scenario.name}: booting Linux {kernel.release}")
+    script = f"SCALE={variant.scale}\n{scenario.script}"
+    initrd = image.image(kernel, kernels.busybox(), script, TAG, instead, programs)
     (directory / TRACE).unlink(missing_ok=True)  # a recorder to whom nothing is said keeps an older one
     ended = boot(scenario, Parts(daemon, kernel, initrd, variant.event_idx), directory)
     trace = Trace.open(directory / TRACE)

@@ -12,16 +12,20 @@ host has noted the time, and done what the scenario has for it to do there (`Sce
 
 from __future__ import annotations
 
+import threading
+import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from tracer.errors import CaptureError
 from tracer.lab.daemons import Served, Service
 from tracer.lab.kernels import Kernel
 from tracer.lab.qemu import Machine
 from tracer.trace.trace import Trace
 
 TAG, TRACE = "shared", "trace.pcapng"
+WAIT_S, LOOK_ROUND_S = 30.0, 0.05  # how long to wait for the trace to show something, how often to look
 TIMEOUT_S = 120.0  # an emulated guest on a busy machine takes 20 s to boot
 
 
@@ -36,11 +40,15 @@ class Finding:
 
 @dataclass(frozen=True, slots=True)
 class Variant:
-    """What the user chooses: kernel series, daemon ("c", "rust", "" for any that is here), EVENT_IDX offered or not."""
+    """What the user chooses: kernel series, daemon ("c", "rust", "" for any that is here), EVENT_IDX offered or not.
+
+    `scale` is how many times as much a scenario does that can do more, the word $SCALE of its script.
+    """
 
     kernel: str = "6.1"
     daemon: str = ""
     event_idx: bool = True
+    scale: int = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +95,20 @@ class Live:
     def trace(self) -> Trace:
         """Return the trace as it is now; `refresh` takes in what comes after."""
         return Trace.open(self.directory / TRACE)
+
+    def trace_when(self, holds: Callable[[Trace], bool], timeout_s: float = WAIT_S) -> Trace:
+        """Return the growing trace as soon as `holds` says yes to it; requests that are open have waited until now.
+
+        Raises CaptureError when it does not in time.
+        """
+        trace, deadline, pause = self.trace(), time.monotonic() + timeout_s, threading.Event()
+        while not holds(trace):
+            if time.monotonic() > deadline:
+                raise CaptureError("the trace does not show in time what the scenario waits for")
+            pause.wait(LOOK_ROUND_S)
+            trace.refresh()
+            trace.now_ns = time.time_ns()
+        return trace
 
 
 Check = Callable[[Evidence], Iterable[Finding]]

@@ -4,14 +4,11 @@ from __future__ import annotations
 
 import itertools
 import re
-import threading
-import time
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 
 from tracer.analysis.sync import SyncRequest, sync_report
-from tracer.errors import CaptureError
 from tracer.lab import children
 from tracer.lab.injection import LOG, delaying, synced
 from tracer.lab.judging import Synced, agreement, channel_report, place, places, syncs_in
@@ -22,8 +19,7 @@ from tracer.trace.pairing import State
 from tracer.trace.trace import Trace
 
 SLOW_S, NEVER_S = 1, 600
-WATCHED_S, LOOK_S = 1.0, 30.0  # how long a SYNCFS has waited when we look, and until when it has to be there
-POLL_S = 0.05
+WATCHED_S = 1.0  # how long a SYNCFS has waited when we look
 REPORT = "sync-while-it-waits.txt"
 SLOW_SCRIPT = """
 mount_at /mnt/v
@@ -86,14 +82,7 @@ def _one_after_another(found: list[Synced]) -> bool:
 
 def watch(live: Live) -> None:
     """Wait until a SYNCFS has waited for a while, and keep what `fusewire sync` says meanwhile."""
-    trace, deadline = live.trace(), time.monotonic() + LOOK_S
-    pause = threading.Event()
-    while not any((request.pending_ns or 0) > WATCHED_S * SECOND_NS for request in _pending(trace)):
-        if time.monotonic() > deadline:
-            raise CaptureError("no SYNCFS was sent that waits for its answer")
-        pause.wait(POLL_S)
-        trace.refresh()
-        trace.now_ns = time.time_ns()
+    trace = live.trace_when(lambda now: any((one.pending_ns or 0) > WATCHED_S * SECOND_NS for one in _pending(now)))
     _save_report(trace, live.directory)
 
 

@@ -13,6 +13,7 @@ from tracer.lab.scenario import Evidence, Finding, Scenario
 from tracer.output.style import counted
 
 SYNCFS = OPS_BY_NAME["SYNCFS"].code
+NO_PROBE = "this kernel takes no such probe"
 # struct fuse_req has `in.h` at 0x38 in Linux 6.1; later kernels find it themselves, by BTF (since 6.6)
 SCRIPT = f"""
 cd /sys/kernel/tracing
@@ -20,9 +21,10 @@ case $(uname -r) in
   6.1.*) fields='op=+0x3c(%si):u32 unique=+0x40(%si):u64 nodeid=+0x48(%si):u64' ;;
   *) fields='op=req->in.h.opcode unique=req->in.h.unique nodeid=req->in.h.nodeid' ;;
 esac
-echo "p:sent virtio_fs_enqueue_req $fields" > kprobe_events
-echo 'op == {SYNCFS}' > events/kprobes/sent/filter
-echo 1 > events/kprobes/sent/enable
+if echo "p:sent virtio_fs_enqueue_req $fields" > kprobe_events; then
+  echo 'op == {SYNCFS}' > events/kprobes/sent/filter
+  echo 1 > events/kprobes/sent/enable
+fi
 cd /
 
 mount_at /mnt/v
@@ -40,7 +42,11 @@ sync
 step sync-one
 sync -f /mnt/v/mnt2/THIS_IS_MNT2
 step kprobes
-grep sent: /sys/kernel/tracing/trace
+if [ -e /sys/kernel/tracing/events/kprobes/sent ]; then
+  grep sent: /sys/kernel/tracing/trace || echo none
+else
+  echo {NO_PROBE}
+fi
 step umount
 umount /mnt/v
 """
@@ -64,7 +70,8 @@ def check(evidence: Evidence) -> Iterator[Finding]:
     yield _expected("sync reaches every superblock once", channel, evidence, "sync", channel.submounts)
     yield _expected("sync -f in a submount reaches that one alone", channel, evidence, "sync-one", one)
     yield agreement(evidence)
-    yield _probed(evidence)
+    if evidence.step("kprobes").lines != (NO_PROBE,):  # an old kernel has another struct, and cannot find it by BTF
+        yield _probed(evidence)
 
 
 def _expected(
