@@ -43,8 +43,10 @@ class SyncRequest:
     covered_bytes: int  # bytes written to this submount since its last successful SYNCFS, answered before this one
     risk_before_bytes: int  # of those, not covered by an FSYNC of their file: what a crash may have cost until here
     risk_after_bytes: int | None  # the same when the answer came; None: none came
-    flushed_writes: int  # WRITEs from the caller's page cache since the SYNCFS before this one
+    flushed_writes: int  # WRITEs from the kernel's page cache since the SYNCFS before this one
     flushed_bytes: int
+    late_writes: int  # the same from this one on until the next one: since Linux 7.0 sync(2) does not wait for them
+    late_bytes: int
     pending_ns: int | None  # how long it has waited for an answer, when none came
 
     @property
@@ -181,11 +183,11 @@ def _submount(trace: Trace, channel: int, rows: Rows, nodeid: int) -> SubmountRe
         trace.exchange_of(trace.names(channel).submounts[nodeid]) if nodeid != ROOT_ID else 0,
         written_bytes=writes.answered_bytes,
     )
-    synced = before = -1
-    for row in rows[opcode == SYNCFS].tolist():
-        request = _request(trace, row, writes, synced, before)
+    synced = -1
+    syncs = [-1, *rows[opcode == SYNCFS].tolist(), table.count]
+    for before, row, after in zip(syncs, syncs[1:], syncs[2:], strict=False):
+        request = _request(trace, row, writes, synced, (before, after))
         report.requests.append(request)
-        before = row
         if request.succeeded:
             synced = row
     report.unsynced_bytes = writes.unsynced_bytes(synced)
@@ -199,8 +201,8 @@ def _st_dev(trace: Trace, rows: Rows) -> str:
     return next(filter(None, told), "")
 
 
-def _request(trace: Trace, row: int, writes: Writes, synced: int, before: int) -> SyncRequest:
-    """Return the SYNCFS at `row`; `synced` is the row of the last one that succeeded, `before` of the last one."""
+def _request(trace: Trace, row: int, writes: Writes, synced: int, around: tuple[int, int]) -> SyncRequest:
+    """Return the SYNCFS at `row`; `synced` is the last one that succeeded, `around` are the ones before and after."""
     table = trace.records
     number = trace.exchange_of(row)
     mate = int(table["mate"][row])
@@ -221,7 +223,8 @@ def _request(trace: Trace, row: int, writes: Writes, synced: int, before: int) -
         writes.answered_between(synced, row),
         writes.unsynced_bytes(synced, row),
         writes.unsynced_bytes(row if succeeded else synced, mate) if mate >= 0 else None,
-        *writes.flushed_between(before, row),
+        *writes.flushed_between(around[0], row),
+        *writes.flushed_between(row, around[1]),
         pending_ns if pending_ns >= 0 else None,
     )
 

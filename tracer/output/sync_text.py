@@ -78,10 +78,8 @@ def _request_line(request: SyncRequest, report: SyncReport, paint: Painter) -> s
     who = caller_text(request.pid, escape(request.comm), "an unknown caller")
     line = f"{paint('◆ SYNCFS', Style.SYNC)} {clock(request.t_ns, report.has_times)} by {who}: "
     line += f"{_outcome(request, report, paint)}, {_risk(request, paint)}"
-    if request.flushed_writes:
-        line += (
-            f", {counted(request.flushed_writes, 'WRITE')} ({byte_count(request.flushed_bytes)}) from the page cache"
-        )
+    if request.flushed_writes or request.late_writes:
+        line += _page_cache(request, paint)
     if request.open_writes:
         waiting = f"{counted(request.open_writes, 'WRITE')} ({byte_count(request.open_write_bytes)})"
         line += paint(f", {waiting} still unanswered", Style.WARNING)
@@ -97,6 +95,15 @@ def _risk(request: SyncRequest, paint: Painter) -> str:
         return paint(f"{byte_count(before)} at risk", Style.WARNING if before else Style.PLAIN)
     text = f"{byte_count(before)} at risk before, {byte_count(after)} after"
     return paint(text, Style.WARNING if after else Style.PLAIN)
+
+
+def _page_cache(request: SyncRequest, paint: Painter) -> str:
+    """Say which WRITEs of a writeback cache came before it, and which after it, so that it covers them not."""
+    before = f"{counted(request.flushed_writes, 'WRITE')} ({byte_count(request.flushed_bytes)})"
+    text = f", the page cache sent {before} before it"
+    if request.late_writes:
+        text += paint(f" and {request.late_writes} ({byte_count(request.late_bytes)}) after it", Style.WARNING)
+    return text
 
 
 def _outcome(request: SyncRequest, report: SyncReport, paint: Painter) -> str:
@@ -189,4 +196,6 @@ def _request_json(request: SyncRequest) -> dict[str, Any]:
         "risk_after_bytes": request.risk_after_bytes,
         "flushed_writes": request.flushed_writes,
         "flushed_bytes": request.flushed_bytes,
+        "late_writes": request.late_writes,
+        "late_bytes": request.late_bytes,
     }

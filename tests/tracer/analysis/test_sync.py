@@ -258,7 +258,7 @@ def test_an_fsync_makes_safe_what_was_acknowledged_before_it_and_only_from_its_a
     ]
 
 
-def test_writes_from_the_page_cache_are_counted_from_one_syncfs_to_the_next(talk: Dialogue, tmp_path: Path) -> None:
+def test_writes_from_the_page_cache_are_counted_before_and_after_each_syncfs(talk: Dialogue, tmp_path: Path) -> None:
     """fuse_write_in.write_flags, FUSE_WRITE_CACHE: fuse writes back what it has before it sends SYNCFS."""
     cached = talk.pack("QQIIQII", 7, 0, 4096, 1, 0, 0, 0) + bytes(4096)
     talk.talk(WRITE, 1, cached, talk.pack("II", 4096, 0))
@@ -268,8 +268,9 @@ def test_writes_from_the_page_cache_are_counted_from_one_syncfs_to_the_next(talk
     talk.talk(WRITE, 1, cached, talk.pack("II", 4096, 0))
     talk.syncfs()
     report = report_of(talk, tmp_path)
-    assert [(request.flushed_writes, request.flushed_bytes) for request in report.requests] == [(2, 8192), (1, 4096)]
-    assert "2 WRITEs (8.0 KiB) from the page cache" in text(report)
+    counts = [(one.flushed_writes, one.flushed_bytes, one.late_writes, one.late_bytes) for one in report.requests]
+    assert counts == [(2, 8192, 1, 4096), (1, 4096, 0, 0)]
+    assert "the page cache sent 2 WRITEs (8.0 KiB) before it and 1 (4.0 KiB) after it" in text(report)
 
 
 def test_a_hundred_thousand_fsyncs_are_counted_in_time(talk: Dialogue, tmp_path: Path) -> None:
