@@ -26,7 +26,7 @@ class Service:
     log_level: str = "debug"  # names every request: what a capture is checked against
     announce_submounts: bool = True
     writeback: bool = False  # the guest may keep what was written until it is told to sync
-    threads: int = 0  # of a pool, each with a request; 0: one request after another. Rust only
+    threads: int = 0  # of a pool, each with a request; 0: one request after another
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,9 +51,7 @@ def _c_arguments(listening: int, source: Path, service: Service) -> list[str]:
     words = [f"source={source}", f"cache={service.cache}", f"log_level={service.log_level}"]
     words += ["announce_submounts"] if service.announce_submounts else []
     words += ["writeback"] if service.writeback else []
-    if service.threads:
-        # the seccomp filter of QEMU 7.2's kills a pool's thread for its sched_getaffinity(2), and the guest hangs
-        raise Unavailable("the virtiofsd written in C dies with a thread pool", "--daemon rust")
+    # never with a pool: the seccomp filter of QEMU 7.2's kills its thread for sched_getaffinity(2), and the guest hangs
     return [f"--fd={listening}", "-f", *(word for option in words for word in ("-o", option))]
 
 

@@ -11,7 +11,7 @@ from types import FrameType
 
 import orjson
 
-from tracer.cli.command import Exit, say
+from tracer.cli.command import Exit, number_from, say
 from tracer.errors import TracerError
 from tracer.lab.archive import Unavailable
 from tracer.lab.daemons import DAEMONS
@@ -45,6 +45,9 @@ class Lab:
         parser.add_argument(
             "--daemon", choices=tuple(DAEMONS), default="", help="the virtiofsd written in C or in Rust"
         )
+        parser.add_argument(
+            "--scale", type=number_from(1), default=1, metavar="N", help="do N times as much, where a scenario can"
+        )
         parser.add_argument("--no-event-idx", action="store_true", help="withhold EVENT_IDX: a notification a message")
         parser.add_argument(
             "-o",
@@ -63,7 +66,7 @@ class Lab:
                 print(f"{one.name:<20}{one.summary}")
             return Exit.FINE
         chosen, verdicts = _chosen(arguments.scenarios), list[Verdict]()
-        variant = Variant(arguments.kernel, arguments.daemon, not arguments.no_event_idx)
+        variant = Variant(arguments.kernel, arguments.daemon, not arguments.no_event_idx, arguments.scale)
         with _unwinding_on_signals():
             for verdict in _verdicts(chosen, variant, arguments.output):
                 verdicts.append(verdict)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from tracer.errors import TracerError
 from tracer.lab.scenario import Scenario
-from tracer.lab.scenarios import old_server, remount, slow_server, submount_sync
+from tracer.lab.scenarios import load, old_server, remount, slow_server, submount_sync, write_sync
 
 SCENARIOS: tuple[Scenario, ...] = (
     submount_sync.SCENARIO,
@@ -13,6 +13,9 @@ SCENARIOS: tuple[Scenario, ...] = (
     old_server.SCENARIO,
     slow_server.SLOW,
     slow_server.STALLED,
+    write_sync.THROUGH,
+    write_sync.BACK,
+    load.SCENARIO,
 )
 
 
