@@ -1,4 +1,4 @@
-"""The house rules of a test run: what shares the kernel runs one at a time, and no skip goes unnoticed."""
+"""The house rules of a test run: what shares a kernel, or boots one, runs in turn, and no skip goes unnoticed."""
 
 from __future__ import annotations
 
@@ -9,14 +9,17 @@ from pathlib import Path
 import pytest
 
 ALLOWED_SKIPS = Path(__file__).with_name("allowed-skips.txt")
+# Tests of one mark are on one worker: e2e share loop devices, mounts and ptrace; each vm takes a processor for itself.
+GROUPS = {"e2e": "kernel", "vm": "vm"}
 
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Put every end-to-end test on the same worker: they share loop devices, mounts and ptrace."""
+    """Put tests that are in each other's way on the same worker."""
     for item in items:
-        if item.get_closest_marker("e2e"):
-            item.add_marker(pytest.mark.xdist_group("kernel"))
+        for mark, group in GROUPS.items():
+            if item.get_closest_marker(mark):
+                item.add_marker(pytest.mark.xdist_group(group))
 
 
 def pytest_configure(config: pytest.Config) -> None:

@@ -11,22 +11,11 @@ from pathlib import Path
 import pytest
 
 from tests.servers.base import seed
-from tests.vm import guest, kernels, virtiofsd
+from tests.vm import guest, virtiofsd
+from tracer.lab import kernels
 
 TAG = "shared"
 NAMES = os.environ.get("FUSEWIRE_GUEST_KERNELS", "6.1 6.12").split()
-
-
-def pytest_configure(config: pytest.Config) -> None:
-    config.addinivalue_line("markers", "vm: boots another kernel under QEMU (FUSEWIRE_GUEST_KERNELS names which)")
-
-
-@pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Keep guests on one worker: each takes a processor for itself."""
-    for item in items:
-        if item.get_closest_marker("vm"):
-            item.add_marker(pytest.mark.xdist_group("vm"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +47,7 @@ def booted(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
         devices = {}
         if shared is not None:
             seed(shared)
-            devices[TAG] = stack.enter_context(virtiofsd.serving(shared, "announce_submounts"))
+            devices[TAG] = stack.enter_context(virtiofsd.serving(shared))
         yield Booted(stack.enter_context(guest.Guest(kernel, directory, virtiofs=devices)), shared)
 
 

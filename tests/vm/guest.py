@@ -22,12 +22,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from examples.demo import mounts
-from tests.vm import initramfs, kernels
+from tests.vm import initramfs
+from tracer.lab import children, kernels, qemu
 
 AGENT = Path(__file__).parent / "inside" / "agent.sh"
 CHECKOUT = Path(__file__).parent.parent.parent
-QEMU = "qemu-system-x86_64"
 SHARE = "/run/guest"  # where the guest sees `Guest.share`
 BOOT_TIMEOUT_S = 120.0
 GRACE_S = 20.0  # how much later than the guest this side gives up on a command
@@ -55,9 +54,11 @@ class Result:
 
 def why_not() -> str | None:
     """Return why no guest can run here, or None."""
-    if shutil.which(QEMU) is None:
-        return f"{QEMU} is not installed (Debian package qemu-system-x86)"
-    return None if os.uname().machine == "x86_64" else "guests share this machine's programs, and are x86-64"
+    try:
+        qemu.program()
+    except kernels.Unavailable as reason:
+        return str(reason)
+    return None
 
 
 @dataclass
@@ -148,14 +149,7 @@ class Guest:
 
     def _start_qemu(self, stack: contextlib.ExitStack, argv: list[str]) -> None:
         with open(self.directory / "qemu.log", "wb") as log:
-            self._qemu = subprocess.Popen(
-                ["timeout", "--foreground", str(LIFETIME_S), *argv],
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=subprocess.STDOUT,
-                start_new_session=True,
-            )
-        stack.callback(mounts.stop, self._qemu, timeout_s=2)
+            self._qemu = stack.enter_context(children.child(argv, log, lifetime_s=LIFETIME_S))
 
     def _accepted(self, listener: socket.socket, deadline: float) -> socket.socket:
         """Return QEMU's end of the second serial port, which it connects to before it starts the guest."""
@@ -174,20 +168,12 @@ class Guest:
             self._qemu.wait(10)
 
     def _command(self, initrd: Path, agent: Path) -> list[str]:
-        memory = f"{self.memory_mib}M"
-        argv = [QEMU, "-nodefaults", "-no-user-config", "-display", "none", "-no-reboot"]
-        argv += ["-accel", "tcg", "-machine", "q35,memory-backend=memory", "-cpu", "max", "-smp", str(self.cpus)]
-        # shared: virtiofsd reads and writes the guest's memory
-        argv += ["-m", memory, "-object", f"memory-backend-memfd,id=memory,size={memory},share=on"]
-        argv += ["-kernel", str(self.kernel.image), "-initrd", str(initrd)]
-        argv += ["-append", "console=ttyS0 panic=-1 quiet"]
-        argv += ["-serial", f"file:{self.directory / 'console.log'}"]
-        argv += ["-chardev", f"socket,id=agent,path={agent}", "-serial", "chardev:agent"]
-        argv += _nine_p("root", Path("/"), ",readonly=on") + _nine_p("share", self.share)
+        more = ["-serial", f"file:{self.directory / 'console.log'}", *qemu.serial("agent", agent)]
+        more += _nine_p("root", Path("/"), ",readonly=on") + _nine_p("share", self.share)
         for number, (tag, listen) in enumerate(self.virtiofs.items()):
-            argv += ["-chardev", f"socket,id=virtiofs{number},path={listen}"]
-            argv += ["-device", f"vhost-user-fs-pci,chardev=virtiofs{number},tag={tag},queue-size=1024"]
-        return [*argv, *self.qemu_options]
+            more += qemu.virtiofs(number, tag, listen)
+        machine = qemu.Machine(self.cpus, self.memory_mib)
+        return qemu.command(machine, self.kernel.image, initrd, [*more, *self.qemu_options])
 
     def _line(self, deadline: float, what: str) -> str:
         while b"\n" not in self._unread:

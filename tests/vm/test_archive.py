@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.vm import archive
+from tracer.lab import archive
 
 NOWHERE = "http://127.0.0.1:9"  # the discard port, which nothing listens on
 
@@ -37,7 +37,8 @@ def test_offline_the_update_failed() -> None:
 
 @pytest.mark.usefixtures("_offline")
 def test_offline_what_was_fetched_before_is_used() -> None:
-    before = archive.cache() / "bookworm" / "busybox-static_1"
+    kind = archive.contents_id(("*",))
+    before = archive.cache() / "bookworm" / f"busybox-static_1-{kind}"
     before.mkdir(parents=True)
-    (before.parent / "busybox-static.newest").symlink_to(before.name)
+    (before.parent / f"busybox-static-{kind}.newest").symlink_to(before.name)
     assert archive.unpacked("bookworm", "busybox-static", ("*",)) == before

@@ -75,7 +75,7 @@ def tapped(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
     seed(shared)
     content = os.urandom(LARGE_BYTES)
     (shared / "large.bin").write_bytes(content)
-    with virtiofsd.serving(shared, "announce_submounts", "log_level=debug") as daemon:
+    with virtiofsd.serving(shared) as daemon:
         listen = daemon.with_name("tap")
         bridge = VhostUserBridge(listen, daemon, on_note=notes.append)
         with tapping(bridge, collected), Guest(kernel, directory, virtiofs={TAG: listen}) as guest:

@@ -11,21 +11,19 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from dissectors.layout import compile_layout, needed_flags
 from dissectors.opcodes import OPS_BY_NAME, ROOT_ID
-from dissectors.structs import IN_HEADER
 from dissectors.text import escape
 from tracer.analysis.kernels import SYNCFS_SINCE, is_too_old
-from tracer.records import ChannelInfo, ChannelKind, RecordFlag
-from tracer.trace.columns import BIG_ENDIAN, Array, Kind, Rows, distinct
+from tracer.analysis.writes import Writes
+from tracer.records import ChannelInfo, ChannelKind
+from tracer.trace.columns import Kind, Rows, distinct
 from tracer.trace.pairing import State
 from tracer.trace.trace import Trace
 
 SYNCFS, WRITE, DESTROY = (OPS_BY_NAME[name].code for name in ("SYNCFS", "WRITE", "DESTROY"))
+SYNCFS_MINOR = OPS_BY_NAME["SYNCFS"].since
 FSYNCS = tuple(OPS_BY_NAME[name].code for name in ("FSYNC", "FSYNCDIR"))
 ENOSYS = 38
-WRITE_OUT_AT = 16  # of fuse_write_out.size, from the beginning of the reply
-IN_HEADER_SIZE = sum(item.size for item in IN_HEADER.fields)
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +41,13 @@ class SyncRequest:
     open_writes: int  # WRITEs of this submount that were not answered when it was sent
     open_write_bytes: int
     covered_bytes: int  # bytes written to this submount since its last successful SYNCFS, answered before this one
+    risk_before_bytes: int  # of those, not covered by an FSYNC of their file: what a crash may have cost until here
+    risk_after_bytes: int | None  # the same when the answer came; None: none came
+    flushed_writes: int  # WRITEs from the kernel's page cache since the SYNCFS before this one
+    flushed_bytes: int
+    late_writes: int  # the same from this one on until the next one: since Linux 7.0 sync(2) does not wait for them
+    late_bytes: int
+    pending_ns: int | None  # how long it has waited for an answer, when none came
 
     @property
     def succeeded(self) -> bool:
@@ -94,6 +99,7 @@ class SyncReport:
     channels: list[ChannelReport]
     start_ns: int = 0
     has_times: bool = True
+    is_live: bool = False  # somebody still records: who waits, waits until now
 
     @property
     def requests(self) -> list[SyncRequest]:
@@ -117,7 +123,10 @@ def sync_report(trace: Trace) -> SyncReport:
     channels = [_channel(trace, requests, channel, roots[channel]) for channel in sorted(roots)]
     first, t_ns = trace.first_rows, trace.records["t_ns"]
     return SyncReport(
-        channels, int(t_ns[first[0]]) if len(first) else 0, all(c.clock != "none" for c in trace.channels)
+        channels,
+        int(t_ns[first[0]]) if len(first) else 0,
+        all(c.clock != "none" for c in trace.channels),
+        trace.now_ns is not None,
     )
 
 
@@ -142,7 +151,7 @@ class _Requests:
 def _channel(trace: Trace, requests: _Requests, number: int, roots: list[tuple[int, int]]) -> ChannelReport:
     info = trace.channels[number]
     reports = [_submount(trace, number, requests.of(index), nodeid) for index, nodeid in roots]
-    report = ChannelReport(number, info, sorted(reports, key=lambda one: one.nodeid))
+    report = ChannelReport(number, info, sorted(reports, key=_place))
     enosys = [
         request.t_ns + (request.latency_ns or 0)
         for one in reports
@@ -150,27 +159,34 @@ def _channel(trace: Trace, requests: _Requests, number: int, roots: list[tuple[i
         if request.error == -ENOSYS and not request.refused
     ]
     report.enosys_t_ns = min(enosys) if enosys else None
-    report.reasons = _reasons(report, number in requests.destroyed)
+    agreement = trace.sessions[number].agreement(trace.records.count)
+    report.reasons = _reasons(report, number in requests.destroyed, agreement.kernel_minor if agreement else 0)
     report.cut_listings = trace.cut_listings(number)
     return report
+
+
+def _place(submount: SubmountReport) -> tuple[bool, bool, bytes, int]:
+    """Order the root first, then by path: nodeids follow the order in which somebody looked."""
+    return submount.nodeid != ROOT_ID, submount.path is None, submount.path or b"", submount.nodeid
 
 
 def _submount(trace: Trace, channel: int, rows: Rows, nodeid: int) -> SubmountReport:
     table = trace.records
     opcode = table["opcode"][rows]
     last = table.count - 1
-    writes = _Writes(trace, rows[opcode == WRITE], rows[np.isin(opcode, FSYNCS)])
+    writes = Writes(trace, rows[opcode == WRITE], rows[np.isin(opcode, FSYNCS)])
     report = SubmountReport(
         nodeid,
-        trace.names(channel).path(nodeid, last),
+        trace.names(channel).last_path(nodeid, last),
         trace.channels[channel].st_dev if nodeid == ROOT_ID else _st_dev(trace, rows),
         len(rows),
         trace.exchange_of(trace.names(channel).submounts[nodeid]) if nodeid != ROOT_ID else 0,
         written_bytes=writes.answered_bytes,
     )
     synced = -1
-    for row in rows[opcode == SYNCFS].tolist():
-        request = _request(trace, row, writes, synced)
+    syncs = [-1, *rows[opcode == SYNCFS].tolist(), table.count]
+    for before, row, after in zip(syncs, syncs[1:], syncs[2:], strict=False):
+        request = _request(trace, row, writes, synced, (before, after))
         report.requests.append(request)
         if request.succeeded:
             synced = row
@@ -185,97 +201,36 @@ def _st_dev(trace: Trace, rows: Rows) -> str:
     return next(filter(None, told), "")
 
 
-def _request(trace: Trace, row: int, writes: _Writes, synced: int) -> SyncRequest:
+def _request(trace: Trace, row: int, writes: Writes, synced: int, around: tuple[int, int]) -> SyncRequest:
+    """Return the SYNCFS at `row`; `synced` is the last one that succeeded, `around` are the ones before and after."""
     table = trace.records
     number = trace.exchange_of(row)
     mate = int(table["mate"][row])
-    open_count, open_bytes = writes.open_at(row)
+    state, error = trace.state(number), int(table["error"][mate]) if mate >= 0 else 0
+    refused = trace.refusal(mate) if mate >= 0 else 0
+    succeeded = state is State.DONE and not error and not refused
+    pending_ns = int(trace.pending_ns(np.array([number]))[0])
     return SyncRequest(
         number,
         int(table["t_ns"][row]),
-        trace.state(number),
-        int(table["error"][mate]) if mate >= 0 else 0,
+        state,
+        error,
         trace.latency_ns(number),
         int(table["pid"][row]) if trace.has_pid(np.array([row])).all() else None,
         trace.comm(row),
-        trace.refusal(mate) if mate >= 0 else 0,
-        open_count,
-        open_bytes,
+        refused,
+        *writes.open_at(row),
         writes.answered_between(synced, row),
+        writes.unsynced_bytes(synced, row),
+        writes.unsynced_bytes(row if succeeded else synced, mate) if mate >= 0 else None,
+        *writes.flushed_between(around[0], row),
+        *writes.flushed_between(row, around[1]),
+        pending_ns if pending_ns >= 0 else None,
     )
 
 
-class _Writes:
-    """The WRITEs of one submount: when each was sent and answered, how many bytes, of which file.
-
-    "When" is a record's row: rows are in the order of time, also where times are unknown or too coarse.
-    """
-
-    def __init__(self, trace: Trace, rows: Rows, fsyncs: Rows) -> None:
-        table = trace.records
-        mate = table["mate"][rows].astype(np.int64)
-        self._ok = _succeeded(trace, rows)
-        self._sent = rows
-        self._answered = np.where(mate >= 0, mate, np.iinfo(np.int64).max)
-        asked = table["wire_len"][rows].astype(np.int64) - IN_HEADER_SIZE - _head_size(trace, rows)
-        self._bytes = np.maximum(np.where(self._ok, np.minimum(asked, _written(trace, mate)), asked), 0)
-        good = fsyncs[_succeeded(trace, fsyncs)]
-        # Reversed: the latest FSYNC of each file is the first found.
-        nodeids, latest = np.unique(table["nodeid"][good][::-1], return_index=True)
-        place = np.minimum(np.searchsorted(nodeids, table["nodeid"][rows]), max(len(nodeids) - 1, 0))
-        self._fsynced = np.full(len(rows), -1, dtype=np.int64)
-        if len(nodeids):
-            same = nodeids[place] == table["nodeid"][rows]
-            self._fsynced[same] = good[::-1][latest][place[same]]
-
-    @property
-    def answered_bytes(self) -> int:
-        return int(self._bytes[self._ok].sum())
-
-    def open_at(self, row: int) -> tuple[int, int]:
-        is_open = (self._sent < row) & (self._answered > row)
-        return int(is_open.sum()), int(self._bytes[is_open].sum())
-
-    def answered_between(self, after: int, until: int) -> int:
-        return int(self._bytes[self._ok & (self._answered > after) & (self._answered < until)].sum())
-
-    def unsynced_bytes(self, synced: int) -> int:
-        """Count bytes whose WRITE was not answered before the last good SYNCFS, nor before an FSYNC of the file."""
-        left = self._ok & (self._answered > synced) & (self._answered > self._fsynced)
-        return int(self._bytes[left].sum())
-
-
-def _succeeded(trace: Trace, rows: Rows) -> Array:
-    """Tell which requests were answered without an error, in a way the kernel took."""
-    table = trace.records
-    mate = table["mate"][rows]
-    replies = np.where(mate >= 0, mate, 0)
-    taken = (table["flags"][replies] & RecordFlag.REJECTED) == 0
-    ok: Array = (mate >= 0) & (table["error"][replies] == 0) & taken
-    return ok
-
-
-def _written(trace: Trace, mate: Rows) -> Array:
-    """Return how many bytes the replies to WRITEs say were written; as many as can be where they do not say."""
-    table = trace.records
-    mate = np.where(mate >= 0, mate, 0)
-    says = table["kept"][mate] >= WRITE_OUT_AT + 4
-    at = np.where(says, table["at"][mate], table["at"][:1]) + WRITE_OUT_AT
-    size = trace.file.words[np.where(says, at // 4, 0)]
-    size = np.where(table["bits"][mate] & BIG_ENDIAN, size.byteswap(), size).astype(np.int64)
-    return np.where(says, size, np.iinfo(np.int64).max)
-
-
-def _head_size(trace: Trace, rows: Rows) -> int:
-    """Return the size of fuse_write_in in this session: what a WRITE has before its data."""
-    fields = OPS_BY_NAME["WRITE"].request
-    context = trace.context(int(rows[-1])) if len(rows) else None
-    minor = context.effective_minor if context else 99
-    return compile_layout(fields, minor, needed_flags(fields), "<").head_size
-
-
-def _reasons(report: ChannelReport, destroyed: bool) -> list[str]:
-    """Say why no SYNCFS can appear, or why there is none, as far as it can be known."""
+def _reasons(report: ChannelReport, destroyed: bool, kernel_minor: int) -> list[str]:
+    """Say why no SYNCFS can appear, or why there is none, as far as it can be known; `kernel_minor` 0: no INIT seen."""
     if any(submount.was_reached for submount in report.submounts):
         return []
     info, reasons = report.info, []
@@ -283,6 +238,8 @@ def _reasons(report: ChannelReport, destroyed: bool) -> list[str]:
         kernel = escape(info.kernel.encode("utf-8", "surrogateescape"))
         since = ".".join(map(str, SYNCFS_SINCE[info.kind]))
         reasons.append(f"Linux {kernel} sends none to {info.kind.name.lower()}: that began with {since}")
+    elif 0 < kernel_minor < SYNCFS_MINOR:  # of a guest, nothing else tells how old it is
+        reasons.append(f"the kernel speaks 7.{kernel_minor}: SYNCFS came with 7.{SYNCFS_MINOR} (Linux 5.14)")
     elif info.kind is ChannelKind.DEV_FUSE and not destroyed:  # the kernel sends DESTROY to other kinds only
         reasons.append(_of_dev_fuse(info))
     elif info.kind is ChannelKind.CUSE:

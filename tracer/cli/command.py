@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import shlex
 import sys
 from collections.abc import Callable
 from enum import IntEnum
@@ -47,6 +48,11 @@ def say(text: str) -> None:
 def printable(text: str) -> str:
     """Return our own words with whatever they quote (names of files, say) made harmless; lines stay lines."""
     return "".join(c if c.isprintable() or c == "\n" else c.encode("unicode_escape").decode() for c in text)
+
+
+def command_line() -> str:
+    """Return the command that runs, for a trace to keep: as it is typed, not where it lies on this machine."""
+    return shlex.join([PROGRAM.removesuffix(": "), *sys.argv[1:]])
 
 
 def number_from(least: int) -> Callable[[str], int]:

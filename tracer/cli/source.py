@@ -36,6 +36,7 @@ def add_source(parser: argparse.ArgumentParser) -> None:
         "--vhost-user", type=Path, metavar="LISTEN", help="stand between a VMM, which connects here, and virtiofsd"
     )
     source.add_argument("--daemon", type=Path, metavar="SOCKET", help="with --vhost-user: where virtiofsd listens")
+    source.add_argument("--tag", metavar="TAG", help="with --vhost-user: the device's tag, which names the channel")
     parser.add_argument(
         "--bridge",
         choices=("auto", "ebpf", "strace"),
@@ -115,7 +116,7 @@ def bridge_of(arguments: argparse.Namespace, on_note: Note) -> Bridge:
             else "say what to record: a server, --pid, --mount, --all or --vhost-user",
             "for example: fusewire record -o trace.pcapng -- bindfs -f /srv /mnt",
         )
-    if arguments.vhost_user is not None or arguments.daemon is not None:
+    if any(getattr(arguments, name) is not None for name in ("vhost_user", "daemon", "tag")):
         return _vhost_user(arguments, on_note)
     for_ebpf, for_strace = _only_ebpf(arguments), bool(arguments.strace_option)
     if for_ebpf and (for_strace or arguments.bridge == "strace"):
@@ -194,7 +195,13 @@ def _vhost_user(arguments: argparse.Namespace, on_note: Note) -> VhostUserBridge
     other = _only_ebpf(arguments) or ("--strace-option" if arguments.strace_option else "")
     if other or arguments.bridge != "auto":
         raise TracerError(f"--vhost-user goes without {other or '--bridge'}", "leave that out")
-    return VhostUserBridge(arguments.vhost_user, arguments.daemon, snap_bytes=int(arguments.snap), on_note=on_note)
+    return VhostUserBridge(
+        arguments.vhost_user,
+        arguments.daemon,
+        snap_bytes=int(arguments.snap),
+        tag=arguments.tag or "",
+        on_note=on_note,
+    )
 
 
 def source_words(arguments: argparse.Namespace) -> list[str]:
@@ -206,7 +213,7 @@ def source_words(arguments: argparse.Namespace) -> list[str]:
     if arguments.opcodes:
         names = {op.code: name for name, op in OPS_BY_NAME.items()}
         words += ["--opcodes", ",".join(names[code] for code in sorted(arguments.opcodes))]
-    for option in ("caller", "pid", "mount", "vhost_user", "daemon"):
+    for option in ("caller", "pid", "mount", "vhost_user", "daemon", "tag"):
         value = getattr(arguments, option)
         words += [f"--{option.replace('_', '-')}", str(value)] if value else []
     return [*words, "--", *arguments.server] if arguments.server else words

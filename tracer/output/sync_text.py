@@ -61,32 +61,54 @@ def _submount_lines(
     for request in submount.requests:
         yield "    " + _request_line(request, report, paint)
     if not submount.requests and submount in channel.left_out:
-        yield paint("    left out: others of this connection got a SYNCFS, this one none", Style.ERROR)
+        yield paint(f"    left out: {_why_left_out(channel)}", Style.ERROR)
     if submount.written_bytes:
         risk = submount.unsynced_bytes
         text = f"    written {byte_count(submount.written_bytes)}, not yet synced at the end {byte_count(risk)}"
         yield paint(text, Style.WARNING if risk else Style.PLAIN)
 
 
+def _why_left_out(channel: ChannelReport) -> str:
+    if channel.enosys_t_ns is not None:
+        return "the ENOSYS that another superblock got is one for the whole connection, this one was not asked"
+    return "others of this connection got a SYNCFS, this one none"
+
+
 def _request_line(request: SyncRequest, report: SyncReport, paint: Painter) -> str:
     who = caller_text(request.pid, escape(request.comm), "an unknown caller")
-    line = (
-        f"{paint('◆ SYNCFS', Style.SYNC)} {clock(request.t_ns, report.has_times)} by {who}: {_outcome(request, paint)}"
-    )
-    written = byte_count(request.covered_bytes)
-    if request.succeeded:
-        line += f", covers {written} written before"
-    elif request.covered_bytes:
-        line += paint(f", {written} written before are not covered", Style.WARNING)
+    line = f"{paint('◆ SYNCFS', Style.SYNC)} {clock(request.t_ns, report.has_times)} by {who}: "
+    line += f"{_outcome(request, report, paint)}, {_risk(request, paint)}"
+    if request.flushed_writes or request.late_writes:
+        line += _page_cache(request, paint)
     if request.open_writes:
         waiting = f"{counted(request.open_writes, 'WRITE')} ({byte_count(request.open_write_bytes)})"
         line += paint(f", {waiting} still unanswered", Style.WARNING)
     return f"{line}  (exchange {request.exchange})"
 
 
-def _outcome(request: SyncRequest, paint: Painter) -> str:
+def _risk(request: SyncRequest, paint: Painter) -> str:
+    """Say how many bytes were written and not synced, before it and after it."""
+    before, after = request.risk_before_bytes, request.risk_after_bytes
+    if not before and not after:
+        return "nothing at risk"
+    if after is None:
+        return paint(f"{byte_count(before)} at risk", Style.WARNING if before else Style.PLAIN)
+    text = f"{byte_count(before)} at risk before, {byte_count(after)} after"
+    return paint(text, Style.WARNING if after else Style.PLAIN)
+
+
+def _page_cache(request: SyncRequest, paint: Painter) -> str:
+    """Say which WRITEs of a writeback cache came before it, and which after it, so that it covers them not."""
+    before = f"{counted(request.flushed_writes, 'WRITE')} ({byte_count(request.flushed_bytes)})"
+    text = f", the page cache sent {before} before it"
+    if request.late_writes:
+        text += paint(f" and {request.late_writes} ({byte_count(request.late_bytes)}) after it", Style.WARNING)
+    return text
+
+
+def _outcome(request: SyncRequest, report: SyncReport, paint: Painter) -> str:
     if request.state is State.PENDING:
-        return paint("not answered when the trace ends", Style.ERROR)
+        return paint(_waits(request, report), Style.ERROR)
     if request.state is State.ABORTED:
         ended = f"{error_text(request.error)} after {duration(request.latency_ns)}"
         return paint(f"never answered: the kernel ended it with {ended}", Style.ERROR)
@@ -99,6 +121,13 @@ def _outcome(request: SyncRequest, paint: Painter) -> str:
     if request.error:
         return paint(f"{error_text(request.error)} after {duration(request.latency_ns)}", Style.ERROR)
     return f"answered in {duration(request.latency_ns)}"
+
+
+def _waits(request: SyncRequest, report: SyncReport) -> str:
+    if request.pending_ns is None:
+        return "not answered when the trace ends"
+    waited = duration(request.pending_ns)
+    return f"not answered, for {waited} now" if report.is_live else f"not answered when the trace ends, {waited} later"
 
 
 def _verdict(report: SyncReport, paint: Painter) -> str:
@@ -157,9 +186,16 @@ def _request_json(request: SyncRequest) -> dict[str, Any]:
         "error": request.error,
         "refused": request.refused,
         "latency_ns": request.latency_ns,
+        "pending_ns": request.pending_ns,
         "pid": request.pid,
         "comm": escape(request.comm),
         "open_writes": request.open_writes,
         "open_write_bytes": request.open_write_bytes,
         "covered_bytes": request.covered_bytes,
+        "risk_before_bytes": request.risk_before_bytes,
+        "risk_after_bytes": request.risk_after_bytes,
+        "flushed_writes": request.flushed_writes,
+        "flushed_bytes": request.flushed_bytes,
+        "late_writes": request.late_writes,
+        "late_bytes": request.late_bytes,
     }

@@ -267,6 +267,12 @@ class Names:
             parent = parent if len(parts) > 1 else nodeid
         return None
 
+    def last_path(self, nodeid: int, row: int) -> bytes | None:
+        """Return the path at `row`; of a node that the kernel gave back before, the one it had until then."""
+        node = self._nodes.get(nodeid)
+        binding = node.at(row) if node else None
+        return self.path(nodeid, binding.row - 1 if binding and binding.held is Held.FORGOTTEN else row)
+
     def nlookup(self, nodeid: int) -> int:
         """Return the lookups the kernel holds at the end, as far as they were seen."""
         node = self._nodes.get(nodeid)

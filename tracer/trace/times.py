@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,6 +12,7 @@ from tracer.trace.columns import Array, Kind, Rows, Table, distinct
 from tracer.trace.pairing import State
 
 UNKNOWN = -1
+LIVE_NS = 3600 * 1_000_000_000  # a trace whose last record is older is no longer being recorded
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +47,12 @@ def latencies_ns(table: Table, first: Rows) -> Array:
     latency = np.full(len(first), UNKNOWN, dtype=np.int64)
     latency[known] = t_ns[mate[known]] - t_ns[first[known]]
     return latency
+
+
+def live_now_ns(finished: bool, last_ns: int) -> int | None:
+    """Return the time when a trace is still being recorded, None when it is not: it was finished, or left long ago."""
+    now_ns = time.time_ns()
+    return now_ns if not finished and last_ns and now_ns - last_ns < LIVE_NS else None
 
 
 def pending_ns(table: Table, first: Rows, waiting: Array, now_ns: int | None) -> Array:

@@ -178,7 +178,7 @@ class TimelineModel:
             name = self.trace.channels[channel].name.encode("utf-8", "surrogateescape")
             return escape(name, MAX_LABEL) if many else "/"
         if index not in self._labels:
-            path = self.trace.names(channel).path(nodeid, self.trace.records.count)
+            path = self.trace.names(channel).last_path(nodeid, self.trace.records.count)
             if path is None:
                 return f"node {nodeid}"
             self._labels[index] = escape(path, MAX_LABEL)

@@ -11,6 +11,7 @@ from textual.message import Message
 
 from tracer.errors import TracerError
 from tracer.trace.loss import cut_short
+from tracer.trace.times import live_now_ns
 from tracer.trace.trace import Trace
 from tracer.tui.density import Window
 from tracer.tui.listing import Listing
@@ -21,7 +22,6 @@ from tracer.tui.turns import Turns
 
 POLL_S = 0.25  # how often a growing file is looked at
 FEED_RECORDS = 1 << 18
-LIVE_NS = 3600 * 1_000_000_000  # a trace whose last record is older is no longer being recorded
 SHOWN_PROGRESS = 1 << 18  # exchanges from which on progress is worth showing
 
 Job = Iterator[None]
@@ -217,9 +217,8 @@ class TraceThread:
 
     def _now_ns(self) -> int:
         """Return the time until which a pending SYNCFS waits: now, while somebody records; else the trace's end, 0."""
-        now_ns = time.time_ns()
-        is_live = self.wanted.follow and not self.trace.file.finished
-        return now_ns if is_live and now_ns - self.model.whole.end_ns < LIVE_NS else 0
+        finished = self.trace.file.finished or not self.wanted.follow
+        return live_now_ns(finished, self.model.whole.end_ns) or 0
 
     def _compute(self, work: Callable[[Trace], Message]) -> Job:
         self.post(work(self.trace))

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.tracer.dialogue import DESTROY, GETATTR, SYNCFS, WRITE, Dialogue
+from tests.tracer.dialogue import DESTROY, FSYNC, GETATTR, SYNCFS, WRITE, Dialogue
 from tracer.analysis.sync import SubmountReport, SyncReport, SyncRequest, sync_report
 from tracer.output.style import Painter
 from tracer.output.sync_text import sync_json, sync_lines
@@ -54,6 +54,15 @@ def test_an_answered_syncfs_is_told_with_who_asked_and_how_long_it_took(talk: Di
     assert text(report).endswith("1 SYNCFS, 1 answered with success")
 
 
+def test_a_submount_keeps_its_path_when_an_unmount_gave_its_node_back(talk: Dialogue, tmp_path: Path) -> None:
+    talk.lookup(1, b"sub", 5, submount=True)
+    talk.syncfs(5)
+    talk.forget(5)
+    talk.talk(DESTROY)
+    _, submount = report_of(talk, tmp_path).channels[0].submounts
+    assert (submount.nodeid, submount.path) == (5, b"/sub")
+
+
 def test_an_error_is_a_finding_and_covers_nothing(talk: Dialogue, tmp_path: Path) -> None:
     talk.lookup(1, b"f", 2)
     talk.write(2, 1000)
@@ -87,6 +96,7 @@ def test_enosys_ends_it_for_the_connection_and_the_sentence_says_since_when(
     assert channel.enosys_t_ns == talk.t_ns
     assert [one.nodeid for one in channel.left_out] == [5]
     assert report.has_finding
+    assert "left out: the ENOSYS that another superblock got is one for the whole connection" in text(report)
     expected = "this server will never be asked again: sync(2) is a no-op on this connection since 22:13:20.000004"
     assert expected in text(report)
     assert "ENOSYS after 1.00µs" in text(report)
@@ -98,6 +108,19 @@ def test_a_syncfs_that_is_not_answered_is_pending_and_a_finding(talk: Dialogue, 
     assert (only(report).state.name, only(report).latency_ns) == ("PENDING", None)
     assert report.has_finding
     assert "not answered when the trace ends" in text(report)
+
+
+def test_a_pending_syncfs_has_waited_until_the_trace_ends_or_until_now_while_somebody_records(
+    talk: Dialogue, tmp_path: Path
+) -> None:
+    talk.ask(SYNCFS, 1, bytes(8), pid=7, comm=b"sync")
+    talk.talk(GETATTR)
+    trace = talk.trace(tmp_path)
+    report = sync_report(trace)
+    assert only(report).pending_ns == 2_000
+    assert "by sync[7]: not answered when the trace ends, 2.00µs later" in text(report)
+    trace.now_ns = only(report).t_ns + 3_000_000_000
+    assert "by sync[7]: not answered, for 3.00s now" in text(sync_report(trace))
 
 
 def test_an_interrupted_and_a_lost_syncfs_did_not_succeed(talk: Dialogue, tmp_path: Path) -> None:
@@ -198,6 +221,56 @@ def test_fsync_covers_its_own_file_only(talk: Dialogue, tmp_path: Path) -> None:
     report = report_of(talk, tmp_path)
     assert root_of(report).unsynced_bytes == 11
     assert "written 111 B, not yet synced at the end 11 B" in text(report)
+
+
+def test_bytes_at_risk_are_those_acknowledged_and_not_yet_synced_before_and_after(
+    talk: Dialogue, tmp_path: Path
+) -> None:
+    talk.write(1, 1000)
+    talk.fsync(1)
+    talk.write(1, 300)
+    asked = talk.ask(SYNCFS, 1, bytes(8))
+    talk.write(1, 20)  # the server may have synced before it
+    talk.answer(asked)
+    talk.write(1, 4)
+    talk.syncfs(error=EIO)
+    report = report_of(talk, tmp_path)
+    risks = [(request.risk_before_bytes, request.risk_after_bytes) for request in report.requests]
+    assert risks == [(300, 20), (24, 24)]
+    assert "answered in 3.00µs, 300 B at risk before, 20 B after" in text(report)
+    assert root_of(report).unsynced_bytes == 24
+
+
+def test_an_fsync_makes_safe_what_was_acknowledged_before_it_and_only_from_its_answer_on(
+    talk: Dialogue, tmp_path: Path
+) -> None:
+    first = talk.ask(WRITE, 2, talk.write_body(1))
+    talk.write(2, 10)
+    fsync = talk.ask(FSYNC, 2, talk.pack("QII", 7, 0, 0))
+    talk.answer(first, talk.pack("II", 1, 0))
+    talk.ask(SYNCFS, 1, bytes(8))
+    talk.answer(fsync)
+    talk.ask(SYNCFS, 1, bytes(8))
+    report = report_of(talk, tmp_path)
+    assert [(request.risk_before_bytes, request.risk_after_bytes) for request in report.requests] == [
+        (11, None),
+        (1, None),
+    ]
+
+
+def test_writes_from_the_page_cache_are_counted_before_and_after_each_syncfs(talk: Dialogue, tmp_path: Path) -> None:
+    """fuse_write_in.write_flags, FUSE_WRITE_CACHE: fuse writes back what it has before it sends SYNCFS."""
+    cached = talk.pack("QQIIQII", 7, 0, 4096, 1, 0, 0, 0) + bytes(4096)
+    talk.talk(WRITE, 1, cached, talk.pack("II", 4096, 0))
+    talk.talk(WRITE, 1, cached, talk.pack("II", 4096, 0))
+    talk.write(1, 5)
+    talk.syncfs()
+    talk.talk(WRITE, 1, cached, talk.pack("II", 4096, 0))
+    talk.syncfs()
+    report = report_of(talk, tmp_path)
+    counts = [(one.flushed_writes, one.flushed_bytes, one.late_writes, one.late_bytes) for one in report.requests]
+    assert counts == [(2, 8192, 1, 4096), (1, 4096, 0, 0)]
+    assert "the page cache sent 2 WRITEs (8.0 KiB) before it and 1 (4.0 KiB) after it" in text(report)
 
 
 def test_a_hundred_thousand_fsyncs_are_counted_in_time(talk: Dialogue, tmp_path: Path) -> None:
@@ -315,6 +388,15 @@ def test_why_there_is_none_is_said(info: ChannelInfo, reason: str, tmp_path: Pat
     assert f"no SYNCFS: {report.channels[0].reasons[0]}" in text(report)
     assert text(report).endswith("No SYNCFS in this trace.")
     assert not report.has_finding
+
+
+@pytest.mark.parametrize(("minor", "reasons"), [(33, 1), (34, 0)])
+def test_a_kernel_that_speaks_an_older_minor_knows_no_syncfs(
+    talk: Dialogue, tmp_path: Path, minor: int, reasons: int
+) -> None:
+    talk.init(minor, server_minor=45)
+    reason = f"the kernel speaks 7.{minor}: SYNCFS came with 7.34 (Linux 5.14)"
+    assert report_of(talk, tmp_path).channels[0].reasons.count(reason) == reasons
 
 
 def test_an_unmount_is_named_as_a_reason(talk: Dialogue, tmp_path: Path) -> None:

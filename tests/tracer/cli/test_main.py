@@ -81,6 +81,12 @@ def test_no_command_shows_the_help_on_stderr(capsys: pytest.CaptureFixture[str])
     assert "usage: fusewire" in err
 
 
+def test_a_trace_keeps_its_command_as_it_was_typed_not_where_fusewire_lies(tmp_path: Path) -> None:
+    (tmp_path / "log").write_text((SAMPLES / "bindfs-best.strace").read_text())
+    run("import", "log", "-o", "t", cwd=tmp_path)
+    assert b"fusewire trace; command: fusewire import log -o t" in (tmp_path / "t").read_bytes()
+
+
 @pytest.mark.parametrize("words", [["nonsense"], ["show", "--nonsense"], ["sync"], ["record"], ["import"]])
 def test_a_usage_error_exits_with_2(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as ended:

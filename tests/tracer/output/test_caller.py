@@ -17,7 +17,7 @@ from tracer.trace.trace import Trace
 
 @pytest.mark.parametrize(
     ("pid", "comm", "text"),
-    [(7, "cp", "cp[7]"), (7, "", "?[7]"), (0, "kworker", "kworker"), (None, "cp", "cp[?]"), (0, "", "kernel"),
+    [(7, "cp", "cp[7]"), (7, "", "pid 7"), (0, "kworker", "kworker"), (None, "cp", "cp[?]"), (0, "", "kernel"),
      (None, "", "nobody")],
 )  # fmt: skip
 def test_who_called_is_said_as_far_as_it_is_known(pid: int | None, comm: str, text: str) -> None:

@@ -87,19 +87,20 @@ def sample(sample_path: Path) -> Trace:
     return Trace.open(sample_path)
 
 
+@asynccontextmanager
+async def opened(
+    trace: Trace, *, size: tuple[int, int] = (80, 24), follow: bool = False, filter_text: str = ""
+) -> AsyncIterator[Ui]:
+    """Run the UI on a trace, settled."""
+    app = FusewireApp(trace, follow=follow, filter_text=filter_text)
+    told: list[Message] = []
+    async with app.run_test(size=size, notifications=True, message_hook=told.append) as pilot:
+        ui = Ui(app, pilot, told)
+        await ui.settle()
+        yield ui
+
+
 @pytest.fixture
 def open_ui() -> OpenUi:
     """Return a context manager: a trace and what `run` takes -> the running, settled UI."""
-
-    @asynccontextmanager
-    async def opened(
-        trace: Trace, *, size: tuple[int, int] = (80, 24), follow: bool = False, filter_text: str = ""
-    ) -> AsyncIterator[Ui]:
-        app = FusewireApp(trace, follow=follow, filter_text=filter_text)
-        told: list[Message] = []
-        async with app.run_test(size=size, notifications=True, message_hook=told.append) as pilot:
-            ui = Ui(app, pilot, told)
-            await ui.settle()
-            yield ui
-
     return opened

@@ -40,7 +40,8 @@ class VhostUserBridge:
     """Listens where a VMM connects, connects to virtiofsd, and overhears every queue between the two.
 
     One session: it ends with the VMM or the daemon. Whoever stops it before cuts the guest off from its files.
-    `listening` is set as soon as a VMM can connect. `snap_bytes` are kept of each message, 0 for all.
+    `listening` is set as soon as a VMM can connect. `snap_bytes` are kept of each message, 0 for all. `tag` is the
+    device's, if it is known: a daemon may tell it, but QEMU keeps it to itself.
     """
 
     def __init__(
@@ -49,13 +50,14 @@ class VhostUserBridge:
         daemon: Path,
         *,
         snap_bytes: int = 0,
+        tag: str = "",
         most_waiting: int = MOST_WAITING_BYTES,
         on_note: Callable[[str], None] | None = None,
     ) -> None:
         self.stats = TapStats()
         self.listening = threading.Event()
         self._listen, self._daemon = listen, daemon
-        self._snap_bytes, self._most_waiting = snap_bytes, most_waiting
+        self._snap_bytes, self._tag, self._most_waiting = snap_bytes, tag, most_waiting
         self._on_note = on_note or (lambda note: None)
 
     def run(self, sink: Sink, stop: threading.Event) -> None:
@@ -113,7 +115,7 @@ class VhostUserBridge:
         return "the capture was stopped"
 
     def _describe(self, session: Session) -> ChannelInfo:
-        tag = printable(session.tag.encode())
+        tag = printable((self._tag or session.tag).encode("utf-8", "surrogateescape"))
         return ChannelInfo(
             name=f"virtiofs tag {tag}" if tag else f"virtiofs at {_shown(self._listen)}",
             kind=ChannelKind.VIRTIOFS,

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import argparse
-import shlex
-import sys
 from pathlib import Path
 
 from tracer.bridges.strace import StraceLog
-from tracer.cli.command import say
+from tracer.cli.command import command_line, say
 from tracer.cli.recording import capture, check_output
 from tracer.errors import TraceFileError
 
@@ -30,7 +28,7 @@ class Import:
         if path.exists() and arguments.log.exists() and path.samefile(arguments.log):
             raise TraceFileError(f"{path} is the log itself", "give another file with -o")
         source = StraceLog(arguments.log, on_note=say)
-        code = capture(source, check_output(path), shlex.join(sys.argv))
+        code = capture(source, check_output(path), command_line())
         stats = source.stats
         if stats.bytes_lost:
             say(f"{stats.bytes_lost} bytes of messages are not in the log")

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import argparse
-import shlex
-import sys
 from pathlib import Path
 
-from tracer.cli.command import say
+from tracer.cli.command import command_line, say
 from tracer.cli.recording import capture, check_output
 from tracer.cli.sinks import add_sinks, plan_of
 from tracer.cli.source import SOURCES, add_source, bridge_of, check_is_not_recorded
@@ -32,4 +30,4 @@ class Record:
         plan = plan_of(arguments)
         path = check_output(arguments.output)
         check_is_not_recorded(path, arguments)
-        return capture(bridge, path, shlex.join(sys.argv), plan)
+        return capture(bridge, path, command_line(), plan)

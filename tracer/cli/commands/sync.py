@@ -12,6 +12,7 @@ from tracer.cli.caveats import say_caveats
 from tracer.cli.command import Exit, add_minor
 from tracer.output.style import Painter
 from tracer.output.sync_text import sync_json, sync_lines
+from tracer.trace.times import live_now_ns
 from tracer.trace.trace import Trace
 
 
@@ -30,6 +31,8 @@ class Sync:
     def run(self, arguments: argparse.Namespace) -> int:
         """Print the report; exit with 1 when a SYNCFS failed, was not answered or a superblock was left out."""
         trace = Trace.open(arguments.file, minor=arguments.minor)
+        if trace.records.count:
+            trace.now_ns = live_now_ns(trace.file.finished, int(trace.records["t_ns"][-1]))
         report = sync_report(trace)
         if arguments.json:
             print(orjson.dumps(sync_json(report), option=orjson.OPT_INDENT_2).decode())

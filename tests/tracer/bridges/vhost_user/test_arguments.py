@@ -19,16 +19,17 @@ def parsed(*words: str) -> argparse.Namespace:
 
 
 def test_two_sockets_ask_for_the_tap_and_survive_as_words_of_another_command() -> None:
-    arguments = parsed("--vhost-user", "/run/tap", "--daemon", "/run/virtiofsd")
+    arguments = parsed("--vhost-user", "/run/tap", "--daemon", "/run/virtiofsd", "--tag", "home")
     assert isinstance(bridge_of(arguments, print), VhostUserBridge)
     again = parsed(*source_words(arguments))
-    assert (again.vhost_user, again.daemon) == (Path("/run/tap"), Path("/run/virtiofsd"))
+    assert (again.vhost_user, again.daemon, again.tag) == (Path("/run/tap"), Path("/run/virtiofsd"), "home")
 
 
 @pytest.mark.parametrize(
     ("words", "reason"),
     [
         ("--vhost-user a", "go together"),
+        ("--tag home --pid 1", "go together"),
         ("--daemon a", "say what to record"),
         ("--vhost-user a --daemon b --pid 1", "one thing at a time"),
         ("--vhost-user a --daemon b --all", "one thing at a time"),

@@ -9,8 +9,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.vm import archive
-from tests.vm.archive import Unavailable
+from tracer.lab import archive
+from tracer.lab.archive import Unavailable
 
 # The package that always depends on the newest build of a series, and the suite that has it. Not the cloud
 # flavour: it is built without 9p, over which the guest sees this machine's files.
@@ -43,6 +43,13 @@ class Kernel:
     image: Path
     modules: Path  # the directory that would be /lib/modules/RELEASE
 
+    def has_built_in(self, name: str) -> bool:
+        """Tell whether a module's code is part of the kernel itself."""
+        return _plain(name) in self._built_in()
+
+    def _built_in(self) -> set[str]:
+        return {_plain(Path(line).name) for line in (self.modules / "modules.builtin").read_text().splitlines()}
+
     def load_order(self, names: Iterable[str], instead: Mapping[str, Path]) -> dict[str, bytes]:
         """Return modules to insert, each after those it needs, uncompressed; what is built in is left out.
 
@@ -50,7 +57,7 @@ class Kernel:
         """
         files = {_plain(path.name): path for path in self.modules.rglob("*.ko*")}
         files.update({_plain(name): path for name, path in instead.items()})
-        built_in = {_plain(Path(line).name) for line in (self.modules / "modules.builtin").read_text().splitlines()}
+        built_in = self._built_in()
         order: dict[str, bytes] = {}
 
         def add(name: str) -> None:

@@ -10,8 +10,11 @@ import shutil
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+import zlib
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+
+from tracer.errors import TracerError
 
 KEYRING = Path("/usr/share/keyrings/debian-archive-keyring.gpg")
 LISTS_AGE_S = 24 * 3600  # apt's own daily habit
@@ -19,8 +22,8 @@ UPDATE_TIMEOUT_S = 120.0
 DOWNLOAD_TIMEOUT_S = 300.0  # a kernel of 110 MB over a slow line
 
 
-class Unavailable(Exception):
-    """A package cannot be had here; the text is a whole reason, fit for a skip."""
+class Unavailable(TracerError):
+    """A package or a program cannot be had here; the text is a whole reason, fit for a skip."""
 
 
 def cache() -> Path:
@@ -29,23 +32,33 @@ def cache() -> Path:
     return (Path(home) if home.startswith("/") else Path.home() / ".cache") / "fusewire" / "kernels"
 
 
-def unpacked(suite: str, package: str, members: Sequence[str]) -> Path:
+def unpacked(
+    suite: str,
+    package: str,
+    members: Sequence[str],
+    beside: Sequence[str] = (),
+    prepare: Callable[[Path], None] | None = None,
+) -> Path:
     """Return the directory with `members` (tar wildcards) of the newest version of a package; fetches it if need be.
 
-    A package that holds no file of its own but depends on linux-image-VERSION is followed to that one.
+    A package that holds no file of its own but depends on linux-image-VERSION is followed to that one. The packages
+    `beside` it are unpacked into the same directory, and `prepare` may change what is in it before anybody uses it.
     Offline, the newest that was fetched before will do. Raises Unavailable.
     """
-    with _locked(suite):
+    with locked(suite):
         try:
-            return _newest(suite, package, members)
+            return _newest(suite, package, members, beside, prepare)
         except Unavailable:
-            if (kept := _fetched_before(suite, package)) is not None:
+            if (kept := _fetched_before(suite, f"{package}-{contents_id(members, beside)}")) is not None:
                 return kept
             raise
 
 
-def _newest(suite: str, package: str, members: Sequence[str]) -> Path:
-    link = cache() / suite / f"{package}.newest"
+def _newest(
+    suite: str, package: str, members: Sequence[str], beside: Sequence[str], prepare: Callable[[Path], None] | None
+) -> Path:
+    kind = contents_id(members, beside)
+    link = cache() / suite / f"{package}-{kind}.newest"
     if _age_s(link) < LISTS_AGE_S and link.is_dir():
         return link.resolve()
     apt = _apt_options(suite)
@@ -54,9 +67,9 @@ def _newest(suite: str, package: str, members: Sequence[str]) -> Path:
         _run(["apt-get", *apt, "update", "-qq", "--error-on=any"], UPDATE_TIMEOUT_S)
         updated.touch()
     names, stem = _offered(apt, package)
-    place = cache() / suite / stem
+    place = cache() / suite / f"{stem}-{kind}"
     if not place.is_dir():
-        _fetch(apt, names, place, members)
+        _fetch(apt, [*names, *beside], place, members, prepare)
     link.unlink(missing_ok=True)
     link.symlink_to(place.name)
     return place
@@ -81,12 +94,19 @@ def _offered(apt: list[str], package: str) -> tuple[list[str], str]:
     return names, stems[0]
 
 
-def _fetched_before(suite: str, package: str) -> Path | None:
-    link = cache() / suite / f"{package}.newest"
+def contents_id(members: Sequence[str], beside: Sequence[str] = ()) -> str:
+    """Return the end of a directory's name: who asks for more of a package does not find what is there of it."""
+    return f"{zlib.crc32(repr((*members, None, *beside)).encode()):08x}"
+
+
+def _fetched_before(suite: str, name: str) -> Path | None:
+    link = cache() / suite / f"{name}.newest"
     return link.resolve() if link.is_dir() else None
 
 
-def _fetch(apt: list[str], names: list[str], place: Path, members: Sequence[str]) -> None:
+def _fetch(
+    apt: list[str], names: list[str], place: Path, members: Sequence[str], prepare: Callable[[Path], None] | None
+) -> None:
     """Download and unpack beside the place and rename: what is there is whole."""
     with tempfile.TemporaryDirectory(dir=place.parent) as directory:
         _run(["apt-get", *apt, "download", "-qq", *names], DOWNLOAD_TIMEOUT_S, Path(directory))
@@ -96,6 +116,8 @@ def _fetch(apt: list[str], names: list[str], place: Path, members: Sequence[str]
             _extract(package, files, members)
         if not any(files.iterdir()):
             raise Unavailable(f"nothing of {names} could be unpacked into {place.parent}")
+        if prepare is not None:
+            prepare(files)
         files.rename(place)
 
 
@@ -169,9 +191,9 @@ def _run(argv: list[str], timeout_s: float, directory: Path | None = None) -> st
 
 
 @contextlib.contextmanager
-def _locked(suite: str) -> Iterator[None]:
-    """Let one process at a time change the cache of a suite."""
-    directory = cache() / suite
+def locked(name: str) -> Iterator[None]:
+    """Let one process at a time change a part of the cache: that of a suite, or what was built."""
+    directory = cache() / name
     directory.mkdir(parents=True, exist_ok=True)
     with open(directory / "lock", "w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
