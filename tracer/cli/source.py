@@ -33,7 +33,10 @@ def add_source(parser: argparse.ArgumentParser) -> None:
     source.add_argument("--mount", type=Path, metavar="DIR", help="attach to the connection of this mount")
     source.add_argument("--all", action="store_true", help="every FUSE connection of the host, also new ones (eBPF)")
     source.add_argument(
-        "--vhost-user", type=Path, metavar="LISTEN", help="stand between a VMM, which connects here, and virtiofsd"
+        "--vhost-user",
+        type=listen_at,
+        metavar="LISTEN",
+        help="stand between a VMM, which connects here (a path, or fd:N that listens already), and virtiofsd",
     )
     source.add_argument("--daemon", type=Path, metavar="SOCKET", help="with --vhost-user: where virtiofsd listens")
     source.add_argument("--tag", metavar="TAG", help="with --vhost-user: the device's tag, which names the channel")
@@ -86,6 +89,12 @@ def snap_bytes(text: str) -> int:
     if not (text.isascii() and text.isdigit()):
         raise argparse.ArgumentTypeError(f"{text!a} is neither a number of bytes nor headers, listings or all")
     return int(text)
+
+
+def listen_at(text: str) -> Path | int:
+    """Read where a VMM connects: a path, or fd: and the number of a descriptor."""
+    before, _, number = text.partition(":")
+    return int(number) if before == "fd" and number.isascii() and number.isdigit() else Path(text)
 
 
 def ring_mib(text: str) -> int:
@@ -213,6 +222,9 @@ def source_words(arguments: argparse.Namespace) -> list[str]:
     if arguments.opcodes:
         names = {op.code: name for name, op in OPS_BY_NAME.items()}
         words += ["--opcodes", ",".join(names[code] for code in sorted(arguments.opcodes))]
+    listen = arguments.vhost_user
+    if isinstance(listen, int):
+        raise TracerError("a descriptor cannot be handed on", "give --vhost-user a path, or record and open the file")
     for option in ("caller", "pid", "mount", "vhost_user", "daemon", "tag"):
         value = getattr(arguments, option)
         words += [f"--{option.replace('_', '-')}", str(value)] if value else []

@@ -40,13 +40,14 @@ class VhostUserBridge:
     """Listens where a VMM connects, connects to virtiofsd, and overhears every queue between the two.
 
     One session: it ends with the VMM or the daemon. Whoever stops it before cuts the guest off from its files.
-    `listening` is set as soon as a VMM can connect. `snap_bytes` are kept of each message, 0 for all. `tag` is the
-    device's, if it is known: a daemon may tell it, but QEMU keeps it to itself.
+    `listen` is a path that is not there yet, or the descriptor of a socket that listens already: who starts a daemon
+    that way can start this instead. `listening` is set as soon as a VMM can connect. `snap_bytes` are kept of each
+    message, 0 for all. `tag` is the device's, if it is known: a daemon may tell it, but QEMU keeps it to itself.
     """
 
     def __init__(
         self,
-        listen: Path,
+        listen: Path | int,
         daemon: Path,
         *,
         snap_bytes: int = 0,
@@ -64,16 +65,22 @@ class VhostUserBridge:
         """Capture until the VMM or the daemon is gone, or `stop` is set. Raises CaptureError when it cannot start."""
         refuse_weakly_ordered()
         with ExitStack() as stack:
-            listener = stack.enter_context(_listening(self._listen))
+            listener = stack.enter_context(self._listening())
             daemon = Wire(_connected(self._daemon), "the daemon")
             stack.callback(daemon.close)
             self.listening.set()
-            self._on_note(f"waiting for a VMM at {_shown(self._listen)}")
+            self._on_note(f"waiting for a VMM at {self._place()}")
             connection = self._accepted(listener, daemon, stop)
             if connection is None:
                 return
             listener.close()  # a second VMM is refused at once, not left waiting
             self._serve(Wire(connection, "the VMM"), daemon, sink, stop)
+
+    def _listening(self) -> contextlib.AbstractContextManager[socket.socket]:
+        return _inherited(self._listen) if isinstance(self._listen, int) else _listening(self._listen)
+
+    def _place(self) -> str:
+        return f"descriptor {self._listen}" if isinstance(self._listen, int) else _shown(self._listen)
 
     def _accepted(self, listener: socket.socket, daemon: Wire, stop: threading.Event) -> socket.socket | None:
         while not stop.is_set():
@@ -117,7 +124,7 @@ class VhostUserBridge:
     def _describe(self, session: Session) -> ChannelInfo:
         tag = printable((self._tag or session.tag).encode("utf-8", "surrogateescape"))
         return ChannelInfo(
-            name=f"virtiofs tag {tag}" if tag else f"virtiofs at {_shown(self._listen)}",
+            name=f"virtiofs tag {tag}" if tag else f"virtiofs at {self._place()}",
             kind=ChannelKind.VIRTIOFS,
             fstype="virtiofs",
             snap_bytes=self._snap_bytes,
@@ -153,6 +160,20 @@ def _listening(path: Path) -> Iterator[socket.socket]:
             yield listener
         finally:
             path.unlink(missing_ok=True)
+
+
+def _inherited(number: int) -> socket.socket:
+    """Return the listening socket that this process was started with."""
+    hint = "give the number at which a listening UNIX socket is open, as virtiofsd --fd takes it"
+    try:
+        listener = socket.socket(fileno=number)
+    except OSError as error:
+        raise CaptureError(f"descriptor {number} is no socket: {error.strerror}", hint) from None
+    if listener.family != socket.AF_UNIX or not listener.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
+        listener.detach()  # it is not ours to close
+        raise CaptureError(f"descriptor {number} is no UNIX socket that listens", hint)
+    listener.setblocking(True)
+    return listener
 
 
 def _exists(path: Path) -> CaptureError:

@@ -40,3 +40,11 @@ def test_two_sockets_ask_for_the_tap_and_survive_as_words_of_another_command() -
 def test_what_does_not_go_with_the_tap_is_refused(words: str, reason: str) -> None:
     with pytest.raises(TracerError, match=reason):
         bridge_of(parsed(*words.split()), print)
+
+
+def test_a_descriptor_may_listen_and_is_not_handed_to_another_command() -> None:
+    arguments = parsed("--vhost-user", "fd:3", "--daemon", "/run/virtiofsd")
+    assert arguments.vhost_user == 3
+    with pytest.raises(TracerError, match="cannot be handed on"):
+        source_words(arguments)
+    assert parsed("--vhost-user", "fd:tap", "--daemon", "b").vhost_user == Path("fd:tap")

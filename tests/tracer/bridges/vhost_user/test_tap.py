@@ -50,14 +50,25 @@ class Set:
 
 @contextlib.contextmanager
 def tapped(
-    *, event_idx: bool = True, by_table: bool = False, sink: Collected | None = None, most_waiting: int = 1 << 28
+    *,
+    event_idx: bool = True,
+    by_table: bool = False,
+    sink: Collected | None = None,
+    most_waiting: int = 1 << 28,
+    by_descriptor: bool = False,
 ) -> Iterator[Set]:
     collected, notes, failures = sink or Collected(), list[str](), list[BaseException]()
     stop = threading.Event()
     with contextlib.ExitStack() as stack:
         directory = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         daemon = stack.enter_context(Daemon(directory / "daemon", answer))
-        bridge = VhostUserBridge(directory / "tap", daemon.path, most_waiting=most_waiting, on_note=notes.append)
+        listen: Path | int = directory / "tap"
+        if by_descriptor:
+            listener = socket.socket(socket.AF_UNIX)
+            listener.bind(os.fspath(directory / "tap"))
+            listener.listen(1)
+            listen = listener.detach()
+        bridge = VhostUserBridge(listen, daemon.path, most_waiting=most_waiting, on_note=notes.append)
 
         def run() -> None:
             try:
@@ -125,6 +136,34 @@ def test_thousands_of_requests_go_through_and_every_one_is_overheard(event_idx: 
     assert not collected.gaps
     assert {(r.bridge, r.queue) for r in collected.all} == {(BridgeKind.VHOST_USER, 1)}
     assert [info.kind for info in collected.channels] == [ChannelKind.VIRTIOFS]
+
+
+def test_a_socket_that_listens_already_is_taken_over() -> None:
+    with tapped(by_descriptor=True) as s:
+        s.vmm.negotiate()
+        s.vmm.share()
+        driver = Driver(s.guest, 32)
+        s.vmm.start(driver)
+        sent = load(s, driver, 50)
+        s.vmm.connection.shutdown(socket.SHUT_RDWR)
+        assert s.ended() == "the VMM closed the connection"
+    assert len(s.collected.requests) == len(sent)
+    assert s.collected.channels[0].name.startswith("virtiofs at descriptor ")
+
+
+@pytest.mark.parametrize("kind", ["file", "pair", "closed"])
+def test_a_descriptor_that_does_not_listen_is_refused(kind: str, tmp_path: Path) -> None:
+    with contextlib.ExitStack() as stack:
+        number = 999_999
+        if kind == "file":
+            number = stack.enter_context(open(tmp_path / "file", "w")).fileno()
+        elif kind == "pair":
+            one, other = socket.socketpair()
+            stack.callback(one.close)
+            stack.callback(other.close)
+            number = one.fileno()
+        with pytest.raises(CaptureError, match=f"descriptor {number} is no "):
+            VhostUserBridge(number, tmp_path / "daemon").run(Collected(), threading.Event())
 
 
 def test_a_ring_is_set_up_anew_after_the_driver_was_reloaded() -> None:
