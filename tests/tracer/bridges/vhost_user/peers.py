@@ -199,7 +199,7 @@ class Vmm:
         self.connection.settimeout(TIMEOUT_S)
         self.connection.connect(os.fspath(path))
         self.guest, self.event_idx, self.by_table = guest, event_idx, by_table
-        self.kick, self.call = os.eventfd(0, os.EFD_NONBLOCK), os.eventfd(0, os.EFD_NONBLOCK)
+        self.kick, self.call = os.eventfd(0, os.EFD_NONBLOCK), os.eventfd(0, os.EFD_NONBLOCK)  # one for all queues
 
     def close(self) -> None:
         self.connection.close()

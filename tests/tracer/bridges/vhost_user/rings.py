@@ -74,7 +74,7 @@ class GuestMemory:
 
 @dataclass
 class Driver:
-    """The guest's side of a ring at the beginning of its memory."""
+    """The guest's side of a ring; each lane of a memory has room for another one of up to 16 slots."""
 
     memory: GuestMemory
     size: int
@@ -83,20 +83,23 @@ class Driver:
     seen: int = 0
     free: list[int] = field(default_factory=list)
     in_flight: dict[int, tuple[list[int], int, int]] = field(default_factory=dict)
+    lane: int = 0
 
     def __post_init__(self) -> None:
         self.free = list(range(self.size))
-        self.buffers = list(range(self.size))
+        self.ring_at = GUEST + 0x20000 * self.lane
+        self.buffers_at = GUEST + BUFFERS_AT + 16 * ROOM * self.lane
 
     @property
     def user_addresses(self) -> tuple[int, int, int]:
-        return USER + DESC_AT, USER + AVAIL_AT, USER + USED_AT
+        at = self.ring_at - GUEST + USER
+        return at + DESC_AT, at + AVAIL_AT, at + USED_AT
 
     def descriptor(self, index: int, address: int, length: int, flags: int, following: int = 0) -> None:
-        self.memory.put(GUEST + DESC_AT + 16 * index, struct.pack("<QIHH", address, length, flags, following))
+        self.memory.put(self.ring_at + DESC_AT + 16 * index, struct.pack("<QIHH", address, length, flags, following))
 
     def make_available(self, head: int) -> None:
-        at = GUEST + AVAIL_AT
+        at = self.ring_at + AVAIL_AT
         self.memory.put(at + 4 + 2 * (self.available % self.size), struct.pack("<H", head))
         self.available = (self.available + 1) % 65536
         self.memory.put(at + 2, struct.pack("<H", self.available))
@@ -107,7 +110,7 @@ class Driver:
         if len(self.free) < wanted:
             return None
         own = [self.free.pop() for _ in range(wanted)]
-        base = GUEST + BUFFERS_AT + own[0] * ROOM
+        base = self.buffers_at + own[0] * ROOM
         cut = min(cut, len(request))
         self.memory.put(base, request)
         reply_at = base + len(request)
@@ -129,7 +132,7 @@ class Driver:
     def must_kick(self, old: int) -> bool:
         """Tell whether the device wants to hear of what became available since `old`."""
         barrier()
-        at = GUEST + USED_AT
+        at = self.ring_at + USED_AT
         if not self.event_idx:
             return self.memory.at(at, 1) == b"\0"
         (event,) = struct.unpack("<H", self.memory.at(at + 4 + 8 * self.size, 2))
@@ -137,10 +140,10 @@ class Driver:
 
     def collect(self) -> Iterator[tuple[int, int, bytes]]:
         """Yield head, length and bytes of each completion."""
-        at = GUEST + USED_AT
+        at = self.ring_at + USED_AT
         while True:
             if self.event_idx:
-                self.memory.put(GUEST + AVAIL_AT + 4 + 2 * self.size, struct.pack("<H", self.seen))
+                self.memory.put(self.ring_at + AVAIL_AT + 4 + 2 * self.size, struct.pack("<H", self.seen))
                 barrier()
             (used,) = struct.unpack("<H", self.memory.at(at + 2, 2))
             if used == self.seen:

@@ -112,7 +112,7 @@ def load(s: Set, driver: Driver, count: int, first: int = 2) -> dict[int, bytes]
 
 
 def _has_more(driver: Driver) -> bool:
-    (used,) = struct.unpack("<H", driver.memory.at(driver.memory.places[0].guest + 0x10002, 2))
+    (used,) = struct.unpack("<H", driver.memory.at(driver.ring_at + 0x10002, 2))
     return bool(used != driver.seen)
 
 
@@ -136,6 +136,49 @@ def test_thousands_of_requests_go_through_and_every_one_is_overheard(event_idx: 
     assert not collected.gaps
     assert {(r.bridge, r.queue) for r in collected.all} == {(BridgeKind.VHOST_USER, 1)}
     assert [info.kind for info in collected.channels] == [ChannelKind.VIRTIOFS]
+
+
+@pytest.mark.parametrize("event_idx", [True, False], ids=["EVENT_IDX", "flags"])
+def test_several_queues_under_load_at_once_do_not_mix(event_idx: bool) -> None:
+    queues = range(3)
+    with tapped(event_idx=event_idx) as s:
+        s.vmm.negotiate()
+        s.vmm.share()
+        drivers = [Driver(s.guest, 16, event_idx, lane=index) for index in queues]
+        for index, driver in enumerate(drivers):
+            s.vmm.start(driver, index=index)
+        random.seed(1)
+        sent: dict[int, bytes] = {}
+        heads: list[dict[int, int]] = [{} for _ in queues]
+        got: dict[int, bytes] = {}
+        number = 2
+        while len(got) < 1500:
+            for index, driver in enumerate(drivers):
+                old = driver.available
+                for _ in range(random.randrange(8)):
+                    request = request_bytes(number, bytes([index]) + random.randbytes(random.randrange(1500)))
+                    head = driver.submit(request, len(request), indirect=bool(number & 2), cut=40)
+                    if head is not None:
+                        sent[number], heads[index][head] = request, number
+                        number += 2
+                if driver.available != old and driver.must_kick(old):
+                    os.eventfd_write(s.vmm.kick, 1)
+            for index, driver in enumerate(drivers):
+                for head, _, data in driver.collect():
+                    got[heads[index].pop(head)] = data
+            if any(heads) and not any(map(_has_more, drivers)):
+                s.vmm.wait()
+        assert got == {number: answer(request) for number, request in sent.items() if number in got}
+        s.vmm.connection.shutdown(socket.SHUT_RDWR)
+        s.ended()
+    assert {unique(record): (record.queue, record.data) for record in s.collected.requests} == {
+        number: (request[40], request) for number, request in sent.items()
+    }
+    replies = {unique(record): record for record in s.collected.replies}
+    assert all(
+        replies[number].data == data and replies[number].queue == sent[number][40] for number, data in got.items()
+    )
+    assert not s.collected.gaps
 
 
 def test_a_socket_that_listens_already_is_taken_over() -> None:
