@@ -15,6 +15,7 @@ from tracer.bridges.vhost_user.shadow import Shadow
 from tracer.bridges.vhost_user.vring import Ring, part_sizes
 
 _EVENTFD: Final = "anon_inode:[eventfd]"
+_MOST_ROUNDS: Final = 32  # of one queue, before others and the control messages have their turn
 _ALIGNMENTS: Final = (16, 2, 4)
 
 
@@ -51,6 +52,22 @@ class Queue:
     def tell_daemon(self) -> None:
         """Ring at the daemon."""
         _ring(self.kick_daemon)
+
+    def carry(self) -> None:
+        """Carry over what there is, either way; whoever has more afterwards rings. Raises Refused."""
+        shadow = self.shadow
+        if shadow is None:
+            return
+        for _ in range(_MOST_ROUNDS):
+            if shadow.has_completed and shadow.complete():
+                self.tell_guest()
+            if shadow.has_submitted and not self.is_frozen and shadow.submit():
+                self.tell_daemon()
+            shadow.want_events()
+            can_go_on = shadow.has_submitted and not shadow.has_waiting and not self.is_frozen
+            if not shadow.has_completed and not can_go_on:
+                return
+        _ring(self.call_of_daemon)  # the tap looks here again, after the others
 
     def stop(self) -> None:
         """Forget the rings; the VMM describes them anew before they start again."""

@@ -91,25 +91,12 @@ class Session:
 
     # -- the rings -------------------------------------------------------------------------------------------------
 
-    def _carry(self, queue: Queue) -> None:
-        """Carry over what there is, either way; whoever has more afterwards rings."""
-        shadow = queue.shadow
-        while shadow is not None:
-            if shadow.has_completed and shadow.complete():
-                queue.tell_guest()
-            if shadow.has_submitted and not queue.is_frozen and shadow.submit():
-                queue.tell_daemon()
-            shadow.want_events()
-            can_go_on = shadow.has_submitted and not shadow.has_waiting and not queue.is_frozen
-            if not shadow.has_completed and not can_go_on:
-                return
-
     def _queue(self, index: int) -> Queue:
         if index >= MAX_QUEUES:
             raise Refused(f"queue {index}: the tap has rings for {MAX_QUEUES}")
         if index not in self._queues:
             queue = self._queues[index] = Queue(index)
-            self._watch(queue.call_of_daemon, lambda: self._carry(queue), _RUNG)
+            self._watch(queue.call_of_daemon, queue.carry, _RUNG)
         return self._queues[index]
 
     def _start(self, queue: Queue) -> None:
@@ -263,8 +250,8 @@ class Session:
         if queue.shadow is None:
             self._start(queue)
         self._pass_on(Message(message.request, message.flags, U64.pack(index), [os.dup(queue.kick_daemon)]), None)
-        self._watch(queue.kick, lambda: self._carry(queue), _RUNG)
-        self._carry(queue)  # some may wait since before
+        self._watch(queue.kick, queue.carry, _RUNG)
+        queue.carry()  # some may wait since before
 
     def _set_vring_call(self, message: Message) -> None:
         index = event_of(message)
@@ -293,11 +280,11 @@ class Session:
         """Wait a moment for what the daemon is still at: after this the guest may use its memory for other things."""
         deadline_s = time.monotonic() + STOP_WAIT_S
         quiet(queue.call_of_daemon)
-        self._carry(queue)
+        queue.carry()
         while shadow.unanswered(daemon_base) > 0 and (left_s := deadline_s - time.monotonic()) > 0:
             select.select([queue.call_of_daemon], [], [], left_s)
             quiet(queue.call_of_daemon)
-            self._carry(queue)
+            queue.carry()
         self._count_unanswered(queue, max(0, shadow.unanswered(daemon_base)))
 
     def _count_unanswered(self, queue: Queue, count: int) -> None:
@@ -308,7 +295,7 @@ class Session:
     def _reset_device(self, message: Message) -> None:
         for queue in self._queues.values():
             queue.is_frozen = True
-            self._carry(queue)
+            queue.carry()
             if queue.shadow is not None:
                 self._count_unanswered(queue, queue.shadow.in_flight)
             self._stop(queue)

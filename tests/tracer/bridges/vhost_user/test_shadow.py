@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -30,8 +32,10 @@ from tests.tracer.bridges.vhost_user.rings import (
     request_bytes,
 )
 from tracer.bridges.vhost_user.failures import Refused
+from tracer.bridges.vhost_user.queues import Queue
 from tracer.bridges.vhost_user.shadow import Shadow, ShadowMemory
 from tracer.bridges.vhost_user.vring import Ring, part_sizes
+from tracer.records import Direction
 
 RING_SIZE = 16
 
@@ -258,6 +262,35 @@ def test_a_stopped_queue_tells_the_guest_where_the_device_was() -> None:
         assert b.shadow.base_for_guest(b.device.taken) == 0  # 65535 and one
         with pytest.raises(Refused, match="where it never was"):
             b.shadow.base_for_guest(9)
+
+
+def test_a_queue_that_never_falls_silent_lets_others_have_their_turn() -> None:
+    with bench() as b:
+        overhear, unique = b.overheard.take, iter(range(2, 1 << 20, 2))
+
+        def take(direction: int, *words: Any) -> None:
+            overhear(direction, *words)
+            if direction == Direction.TO_SERVER:
+                if (taken := b.device.take()) is not None:  # the one before
+                    b.device.complete(taken[0], taken[2], reply_bytes(2))
+            else:
+                list(b.driver.collect())
+                b.driver.submit(request_bytes(next(unique)), 64, indirect=True, cut=40)
+
+        b.shadow._take = take
+        queue = Queue(1, shadow=b.shadow)
+        try:
+            for _ in range(2):
+                queue.carry()
+                b.driver.submit(request_bytes(next(unique)), 64, indirect=True, cut=40)
+            queue.carry()
+            passed_on = len(b.overheard.requests)
+            assert 10 < passed_on < 1000
+            assert os.eventfd_read(queue.call_of_daemon) == 1
+            queue.carry()
+            assert len(b.overheard.requests) > passed_on
+        finally:
+            queue.close()
 
 
 BUFFER = GUEST + BUFFERS_AT
