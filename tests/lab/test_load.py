@@ -22,7 +22,7 @@ VARIANTS = {
     "c-no-event-idx": ("6.1", "c", "--no-event-idx"),
     "rust": ("6.1", "rust"),
     "rust-no-event-idx": ("6.1", "rust", "--no-event-idx"),
-    "newest-rust": ("newest", "rust"),
+    "newest-rust-twice": ("newest", "rust", "--scale", "2"),
 }
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 from tracer.lab import daemons, image, kernels, qemu
@@ -37,7 +38,8 @@ def run(scenario: Scenario, variant: Variant, directory: Path, on_note: Callable
     script = f"SCALE={variant.scale}\n{scenario.script}"
     initrd = image.image(kernel, kernels.busybox(), script, TAG, instead, programs)
     (directory / TRACE).unlink(missing_ok=True)  # a recorder to whom nothing is said keeps an older one
-    ended = boot(scenario, Parts(daemon, kernel, initrd, variant.event_idx), directory)
+    patient = replace(scenario, timeout_s=scenario.timeout_s * variant.scale)
+    ended = boot(patient, Parts(daemon, kernel, initrd, variant.event_idx), directory)
     trace = Trace.open(directory / TRACE)
     evidence = Evidence(directory, trace, ended.steps, variant, kernel.release, daemon.name)
     findings = tuple(_of_every_run(ended, trace))
