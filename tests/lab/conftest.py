@@ -14,7 +14,7 @@ import pytest
 
 from tracer.lab.archive import Unavailable
 from tracer.lab.judging import Synced, channel_report, syncs_in
-from tracer.lab.run import equipment
+from tracer.lab.run import equipment, own
 from tracer.lab.scenario import Step, Variant
 from tracer.lab.scenarios import scenario
 from tracer.trace.trace import Trace
@@ -50,8 +50,7 @@ def skip_where_it_cannot_run(name: str, kernel: str, daemon: str) -> None:
     """Skip with the true reason where a program or a package is missing."""
     try:
         _, booted = equipment(Variant(kernel, daemon))
-        if (instead := scenario(name).instead) is not None:
-            instead(booted)
+        own(scenario(name), booted, Path())
     except Unavailable as reason:
         pytest.skip(str(reason))
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from tracer.lab import archive
 from tracer.lab.archive import Unavailable
 from tracer.lab.fixed_module import fixed_virtiofs, mended
 from tracer.lab.kernels import Kernel
@@ -51,4 +52,19 @@ def test_without_a_program_its_package_is_named(program: str, tmp_path: Path, mo
     monkeypatch.setenv("PATH", str(tmp_path))
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     with pytest.raises(Unavailable, match=rf"{program} is not installed \(apt install {program}\)"):
+        fixed_virtiofs(Kernel("6.1", "6.1.0-1-amd64", tmp_path / "vmlinuz", tmp_path))
+
+
+def test_a_source_of_another_version_than_the_kernel_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its fuse_i.h may lay out other structures than the fuse.ko that is loaded."""
+    (tmp_path / "modules.builtin").write_text("kernel/fs/fuse/fuse.ko\n")
+    versions = {"linux-headers-6.1.0-1-amd64": "6.1.2-1_amd64-1", "linux-source-6.1": "6.1.3-1_all-2"}
+    monkeypatch.setattr(archive, "unpacked", lambda _, package, *__, **___: tmp_path / f"{package}_{versions[package]}")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    for program in ("make", "gcc"):
+        (tmp_path / program).symlink_to("/bin/true")
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(Unavailable, match=r"source of Linux 6\.1\.3-1, and 6\.1\.2-1 is booted"):
         fixed_virtiofs(Kernel("6.1", "6.1.0-1-amd64", tmp_path / "vmlinuz", tmp_path))

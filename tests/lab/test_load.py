@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from tests.lab.conftest import Ran, RunLab
 from tests.tracer.dialogue import READ, WRITE, Dialogue
 from tracer.lab.archive import Unavailable
 from tracer.lab.patterns import Block, read, written
+from tracer.lab.scenario import Evidence, Variant
 from tracer.lab.scenarios import load
 from tracer.records import RawRecord
 from tracer.trace.trace import Trace
@@ -22,7 +24,7 @@ VARIANTS = {
     "c-no-event-idx": ("6.1", "c", "--no-event-idx"),
     "rust": ("6.1", "rust"),
     "rust-no-event-idx": ("6.1", "rust", "--no-event-idx"),
-    "newest-rust": ("newest", "rust"),
+    "newest-rust-twice": ("newest", "rust", "--scale", "2"),
 }
 
 
@@ -85,6 +87,15 @@ def test_data_that_ends_early_or_has_no_name_is_damage(talk: Dialogue, tmp_path:
     assert not replace(block, number=0).is_intact
 
 
+def test_a_request_that_is_there_twice_and_a_reply_to_nothing_are_found(talk: Dialogue, tmp_path: Path) -> None:
+    assert load.once(talk.trace(tmp_path)).holds
+    talk.entries.append(talk.records[2])
+    assert "1 doubled" in load.once(talk.trace(tmp_path)).words
+    talk.answer(4711)
+    found = load.once(talk.trace(tmp_path))
+    assert (found.holds, "1 replies to none" in found.words) == (False, True)
+
+
 def test_requests_that_overlap_are_counted(talk: Dialogue, tmp_path: Path) -> None:
     one, two = talk.ask(READ, FILE), talk.ask(READ, FILE)
     talk.answer(two)
@@ -115,3 +126,42 @@ def test_every_promise_holds(ran: Ran) -> None:
 def test_every_request_but_a_forget_has_its_answer(ran: Ran) -> None:
     without = {one.message.name for one in ran.trace.exchanges() if one.reply is None}
     assert without == {"FORGET"}
+
+
+@pytest.fixture
+def evidence(run_lab: RunLab, tmp_path: Path) -> Evidence:
+    """A good run, whose daemon's log may be changed."""
+    ran = run_lab("load", "6.1", "c")
+    shutil.copy(ran.directory / "daemon.log", tmp_path)
+    return Evidence(tmp_path, ran.trace, (ran.step("boot"), ran.step("load")), Variant(), "6.1", "c")
+
+
+def broken(evidence: Evidence) -> set[str]:
+    return {finding.promise for finding in load.check(evidence) if not finding.holds}
+
+
+@pytest.mark.vm
+@pytest.mark.parametrize(
+    ("line", "promise"),
+    [
+        (b"unique: 8, opcode: GETATTR (3), nodeid: 1, insize: 56, pid: 1", "the daemon's log names the same requests"),
+        (b"unique: 8, success, outsize: 120", "the daemon's log names the same replies"),
+    ],
+    ids=["request", "reply"],
+)
+def test_a_message_that_the_daemon_had_and_the_trace_has_not_is_missed(
+    evidence: Evidence, line: bytes, promise: str
+) -> None:
+    assert broken(evidence) == set()
+    with open(evidence.directory / "daemon.log", "ab") as log:
+        log.write(line + b"\n")
+    assert broken(evidence) == {promise}
+
+
+@pytest.mark.vm
+def test_fewer_messages_than_the_program_made_are_missed(evidence: Evidence) -> None:
+    assert broken(replace(evidence, variant=Variant(scale=2))) == {
+        "the guest reads back what it wrote",
+        "every WRITE carries what belongs there, and none is missing",
+        "every READ carries what belongs there, and none is missing",
+    }

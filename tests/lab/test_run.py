@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
-import select
 import signal
 import subprocess
 import sys
 import tempfile
+import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -87,27 +88,45 @@ def test_a_guest_that_hangs_is_ended_in_time(tmp_path: Path) -> None:
     assert verdict.findings[0].words == "it did not end within 15 s, in step hang"
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_signal_leaves_neither_process_nor_file_behind(tmp_path: Path, number: int) -> None:
+@contextlib.contextmanager
+def booting(out: Path) -> Iterator[tuple[subprocess.Popen[bytes], Path]]:
+    """Run the command until there is a guest; yield it, and the directory for its temporary files."""
     skip_where_it_cannot_run("submount-sync", "6.1", "c")
     with tempfile.TemporaryDirectory(prefix="lab-") as place:  # short, for sockets lie in it
         process = subprocess.Popen(
-            [sys.executable, "-m", "tracer.cli.main", "lab", "-o", str(tmp_path)],
+            [sys.executable, "-m", "tracer.cli.main", "lab", "-o", str(out)],
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
             env={**os.environ, "TMPDIR": place},
             start_new_session=True,
         )
-        ended = os.pidfd_open(process.pid)
-        deadline = time.monotonic() + END_S
-        while not processes_naming(place, "qemu"):
-            assert not select.select([ended], [], [], 0.05)[0], "it ended before there was a guest"
-            assert time.monotonic() < deadline
-        os.close(ended)
+        wait_until(lambda: bool(processes_naming(place, "qemu-system")), process)
+        yield process, Path(place)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_leaves_neither_process_nor_file_behind(tmp_path: Path, number: int) -> None:
+    with booting(tmp_path) as (process, place):
         process.send_signal(number)
         assert process.wait(END_S) == 128 + number
-        assert processes_naming(place) == []
-        assert list(Path(place).iterdir()) == []
+        assert processes_naming(str(place)) == []
+        assert list(place.iterdir()) == []
+
+
+def test_what_was_started_ends_with_a_command_that_is_killed(tmp_path: Path) -> None:
+    with booting(tmp_path) as (process, place):
+        process.kill()
+        process.wait(END_S)
+        wait_until(lambda: not processes_naming(str(place)))
+
+
+def wait_until(holds: Callable[[], bool], process: subprocess.Popen[bytes] | None = None) -> None:
+    """Look again and again; AssertionError when it takes too long, or `process` ends before."""
+    deadline, pause = time.monotonic() + END_S, threading.Event()
+    while not holds():
+        assert time.monotonic() < deadline
+        assert process is None or process.poll() is None, "it ended before there was a guest"
+        pause.wait(0.05)
 
 
 def processes_naming(*words: str) -> list[str]:

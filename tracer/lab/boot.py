@@ -9,6 +9,7 @@ import socket
 import subprocess
 import tempfile
 import time
+from collections.abc import Sequence
 from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,6 +33,7 @@ class Parts:
     """What a guest is booted from."""
 
     daemon: Daemon
+    around_daemon: Sequence[str]  # words in front of its command, of a program that runs it
     kernel: Kernel
     initrd: bytes
     event_idx: bool

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
+from typing import NamedTuple
 
 from tracer.lab import daemons, image, kernels, qemu
 from tracer.lab.boot import Ended, Parts, boot
@@ -24,6 +26,23 @@ def equipment(variant: Variant) -> tuple[Daemon, Kernel]:
     return daemon, kernels.kernel(variant.kernel)
 
 
+class Own(NamedTuple):
+    """What one scenario needs of its own."""
+
+    instead: Mapping[str, Path]  # modules in place of the kernel's
+    programs: Mapping[str, bytes]  # for the guest
+    around: Sequence[str]  # words in front of the daemon's command
+
+
+def own(scenario: Scenario, kernel: Kernel, directory: Path) -> Own:
+    """Return it for a run into `directory`, built if need be; Unavailable with the first thing that is missing."""
+    return Own(
+        scenario.instead(kernel) if scenario.instead else {},
+        scenario.files() if scenario.files else {},
+        scenario.around_daemon(directory) if scenario.around_daemon else (),
+    )
+
+
 def run(scenario: Scenario, variant: Variant, directory: Path, on_note: Callable[[str], None]) -> Verdict:
     """Run a scenario into a directory that exists, and judge it.
 
@@ -31,13 +50,13 @@ def run(scenario: Scenario, variant: Variant, directory: Path, on_note: Callable
     """
     daemon, kernel = equipment(variant)
     started = time.monotonic()
-    instead = scenario.instead(kernel) if scenario.instead else {}
-    programs = scenario.files() if scenario.files else {}
+    needs = own(scenario, kernel, directory)
     on_note(f"{scenario.name}: booting Linux {kernel.release}")
     script = f"SCALE={variant.scale}\n{scenario.script}"
-    initrd = image.image(kernel, kernels.busybox(), script, TAG, instead, programs)
+    initrd = image.image(kernel, kernels.busybox(), script, TAG, needs.instead, needs.programs)
     (directory / TRACE).unlink(missing_ok=True)  # a recorder to whom nothing is said keeps an older one
-    ended = boot(scenario, Parts(daemon, kernel, initrd, variant.event_idx), directory)
+    patient = replace(scenario, timeout_s=scenario.timeout_s * variant.scale)
+    ended = boot(patient, Parts(daemon, needs.around, kernel, initrd, variant.event_idx), directory)
     trace = Trace.open(directory / TRACE)
     evidence = Evidence(directory, trace, ended.steps, variant, kernel.release, daemon.name)
     findings = tuple(_of_every_run(ended, trace))

@@ -61,16 +61,19 @@ def _submount_lines(
     for request in submount.requests:
         yield "    " + _request_line(request, report, paint)
     if not submount.requests and submount in channel.left_out:
-        yield paint(f"    left out: {_why_left_out(channel)}", Style.ERROR)
+        yield paint(f"    left out: {_why_left_out(submount, channel)}", Style.ERROR)
     if submount.written_bytes:
         risk = submount.unsynced_bytes
         text = f"    written {byte_count(submount.written_bytes)}, not yet synced at the end {byte_count(risk)}"
         yield paint(text, Style.WARNING if risk else Style.PLAIN)
 
 
-def _why_left_out(channel: ChannelReport) -> str:
+def _why_left_out(submount: SubmountReport, channel: ChannelReport) -> str:
     if channel.enosys_t_ns is not None:
         return "the ENOSYS that another superblock got is one for the whole connection, this one was not asked"
+    others = [request for one in channel.submounts for request in one.requests]
+    if all(one.state is State.PENDING for one in others if one.exchange > submount.since_exchange):
+        return "sync(2) asks one superblock after another, and waits for another one's answer"
     return "others of this connection got a SYNCFS, this one none"
 
 

@@ -123,6 +123,14 @@ def test_a_pending_syncfs_has_waited_until_the_trace_ends_or_until_now_while_som
     assert "by sync[7]: not answered, for 3.00s now" in text(sync_report(trace))
 
 
+def test_a_superblock_whose_turn_has_not_come_is_said_to_wait_for_another_one(talk: Dialogue, tmp_path: Path) -> None:
+    talk.lookup(1, b"sub", 5, submount=True)
+    talk.ask(SYNCFS, 1, bytes(8))
+    report = report_of(talk, tmp_path)
+    assert [one.nodeid for one in report.channels[0].left_out] == [5]
+    assert "left out: sync(2) asks one superblock after another, and waits for another one's answer" in text(report)
+
+
 def test_an_interrupted_and_a_lost_syncfs_did_not_succeed(talk: Dialogue, tmp_path: Path) -> None:
     unique = talk.ask(SYNCFS, 1, bytes(8))
     talk.interrupt(unique)

@@ -62,7 +62,7 @@ def check(evidence: Evidence) -> Iterator[Finding]:
     yield Finding("the guest reads back what it wrote", lines == (done,), " / ".join(lines))
     yield agreement(evidence)
     yield _answers(evidence)
-    yield _once(trace)
+    yield once(trace)
     yield _intact("WRITE", written(trace), files)
     yield _intact("READ", read(trace), files)
     depth = most_open(trace)
@@ -89,7 +89,7 @@ def _answers(evidence: Evidence) -> Finding:
     return Finding("the daemon's log names the same replies", bool(logged) and not only_trace and not only_log, words)
 
 
-def _once(trace: Trace) -> Finding:
+def once(trace: Trace) -> Finding:
     """Look for numbers that were used twice, and for replies to nothing."""
     table = trace.records
     kind, unique = table["kind"], table["unique"]
