@@ -14,6 +14,8 @@ from pathlib import Path
 from tracer.analysis.kernels import SYNCFS_SINCE, kernel_version
 from tracer.bridges.ebpf.programs import probe
 from tracer.bridges.host.processor import is_strongly_ordered
+from tracer.lab import qemu
+from tracer.lab.archive import Unavailable
 from tracer.records import ChannelKind
 
 CAP_SYS_PTRACE = 19
@@ -42,7 +44,7 @@ def run_checks() -> list[Check]:
     return [
         *(_kernel(), _device(), _strace(), _ptrace(), _uring()),
         *_ebpf(),
-        *(_virtqueue(), _mounts(), _wireshark()),
+        *(_virtqueue(), _lab(), _mounts(), _wireshark()),
     ]
 
 
@@ -127,6 +129,16 @@ def _virtqueue() -> Check:
         fact = f"no tap on {platform.machine()}: rings cannot be shared from Python there"
         return Check(name, Verdict.LIMITED, fact, "record within the guest: --bridge ebpf")
     return Check(name, Verdict.GOOD, "a tap can stand between a VMM and virtiofsd: record --vhost-user, as their user")
+
+
+def _lab() -> Check:
+    if os.geteuid() != 0:
+        return Check("lab", Verdict.LIMITED, "fusewire lab needs root: it mounts, and virtiofsd's sandbox does", "sudo")
+    try:
+        qemu.program()
+    except Unavailable as reason:
+        return Check("lab", Verdict.LIMITED, reason.message, reason.hint or "")
+    return Check("lab", Verdict.GOOD, "a guest can be booted; its kernel and busybox are fetched from Debian's mirror")
 
 
 def _mounts() -> Check:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import os
+import platform
 import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -34,3 +36,18 @@ def test_without_capabilities_the_missing_one_and_the_way_to_grant_it_are_named(
     assert check["verdict"] == "limited"
     assert "CAP_BPF" in check["fact"]
     assert "setpriv" in check["mend"]
+
+
+def test_the_tap_and_the_lab_are_said_to_work_where_they_do() -> None:
+    checks = checked()
+    assert (checks["virtqueue"]["verdict"] == "ok") is (platform.machine() == "x86_64")
+    is_ready = os.geteuid() == 0 and shutil.which("qemu-system-x86_64") is not None
+    assert (checks["lab"]["verdict"] == "ok") is is_ready
+
+
+def test_without_qemu_doctor_names_its_package(tmp_path: Path) -> None:
+    if os.geteuid() != 0:
+        pytest.skip("who is not root hears first that the lab needs root")
+    check = checked("env", f"PATH={tmp_path}")["lab"]
+    assert check["verdict"] == "limited"
+    assert "qemu-system-x86" in check["mend"]
