@@ -99,7 +99,7 @@ class Daemon:
                 if connection.fileno() in ready:
                     self._serve(connection, *receive(connection))
                 for kick in ready:
-                    if kick in kicks:
+                    if kick in kicks and kicks[kick].kick == kick:  # else the queue was stopped just now
                         self._work(kicks[kick], kick)
         except (EOFError, ConnectionError):
             pass
