@@ -49,11 +49,16 @@ def pair() -> tuple[socket.socket, socket.socket, int]:
     return ours, theirs, limit
 
 
+def _nothing() -> None:
+    """Do nothing."""
+
+
 class SocketTransport:
     """One conversation over a socket; `base.Transport` says what its methods promise.
 
     `is_served(seconds)` waits, and tells whether any process still has the server's end, once the first has ended.
-    `release` lets go of what the transport needed beside the socket. `inode` is that of the server's end.
+    `release` closes what else keeps the connection open, `released` is called once the server has ended. `inode` is
+    that of the server's end.
     """
 
     def __init__(
@@ -64,7 +69,8 @@ class SocketTransport:
         process: ServerProcess,
         inode: int,
         is_served: Callable[[float], bool] | None = None,
-        release: Callable[[], None] = lambda: None,
+        release: Callable[[], None] = _nothing,
+        released: Callable[[], None] = _nothing,
     ) -> None:
         self.name = name
         self.most_bytes = most_bytes
@@ -72,7 +78,7 @@ class SocketTransport:
         self._socket = ours
         self._inode = inode
         self._is_served = is_served or self._is_open
-        self._release = release
+        self._release, self._released = release, released
         self._rooms: dict[int, int] = {}  # unique -> room of what waits for an answer
         self._buffer = bytearray(MOST_BYTES)
         self._view = memoryview(self._buffer)
@@ -117,6 +123,7 @@ class SocketTransport:
             self._release()
             self._ending = self.process.end()
             _end_holders(self._inode)
+            self._released()
         return self._ending
 
     # ---- receiving ----
