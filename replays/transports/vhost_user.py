@@ -51,7 +51,7 @@ class VhostUserTransport:
         self._gone = ""  # why nothing works any more
         self._was_refused = False
         self._ready: list[Answer] = []
-        self._process = process
+        self.process = process
         self._ending: Ending | None = None
         self._control = Control(connection, timeout_s)
         self._call, self._failure = (os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK) for _ in range(2))
@@ -146,7 +146,7 @@ class VhostUserTransport:
             os.close(fd)
         for queue in self._queues:
             queue.close()
-        self._ending = self._process.end() if self._process is not None else Ending(None, "not ours to end", "")
+        self._ending = self.process.end() if self.process is not None else Ending(None, "not ours to end", "")
         return self._ending
 
     def _check(self) -> None:
@@ -195,9 +195,9 @@ class VhostUserTransport:
 
     def _explained(self, gone: ServerGone) -> str:
         """Return why it is gone, and how its process ended, if it did."""
-        if self._process is None or not self._process.has_ended(_END_S):
+        if self.process is None or not self.process.has_ended(_END_S):
             return str(gone)
-        return f"{gone}; {self._process.name} {self._process.fate()}"
+        return f"{gone}; {self.process.name} {self.process.fate()}"
 
 
 def connect(path: Path, *, most_bytes: int = MOST_BYTES, timeout_s: float = ANSWER_TIMEOUT_S) -> VhostUserTransport:
