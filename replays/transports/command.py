@@ -12,7 +12,7 @@ from tracer.bridges.host.words import printable
 from tracer.errors import TracerError
 
 PLACEHOLDER: Final = "{}"
-_TAKE_A_VALUE: Final = frozenset({"-o"})  # the one option of mount.fuse(8) whose value stands alone
+_OPTIONS: Final = "-o"  # of mount.fuse(8): the word after it is never a place
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,24 +35,29 @@ class Command:
 
 
 def parse(argv: Sequence[str]) -> Command:
-    """Find the mount point: the placeholder {}, else the last directory named, else the last word that is no option.
+    """Find the mount point: the placeholder {}, or the word that is one in nearly every server's command.
 
-    TracerError when there is no such word.
+    That is the value of an option with "mount" in its name, else the last word that is neither an option nor, as far
+    as can be told, the value of one. TracerError when there is no such word.
     """
     marked = [number for number, word in enumerate(argv) if number and PLACEHOLDER in word]
     if len(marked) > 1:
         raise TracerError(f"{PLACEHOLDER} stands {len(marked)} times in the server's command", "write it once")
     if marked:
         return Command(tuple(argv), marked[0])
-    words = [number for number in range(1, len(argv)) if _may_be_mount_point(argv, number)]
-    directories = [number for number in words if Path(argv[number]).is_dir()]
+    words = [number for number in range(1, len(argv)) if not argv[number].startswith("-")]
+    words = [number for number in words if argv[number - 1] != _OPTIONS]
     if not words:
         raise TracerError(
             "the server's command names no mount point",
             f"write the command as you would start it, or {PLACEHOLDER} where its mount point goes",
         )
-    return Command(tuple(argv), (directories or words)[-1])
+    named = [number for number in words if argv[number - 1].startswith("-") and "mount" in argv[number - 1]]
+    plain = [number for number in words if not _may_be_value(argv, number)]
+    return Command(tuple(argv), (named or plain or words)[-1])
 
 
-def _may_be_mount_point(argv: Sequence[str], number: int) -> bool:
-    return not argv[number].startswith("-") and argv[number - 1] not in _TAKE_A_VALUE
+def _may_be_value(argv: Sequence[str], number: int) -> bool:
+    """Tell whether a word may belong to the option before it: `-f DIR` is taken for a place, `--cache full` is not."""
+    place = Path(argv[number])
+    return argv[number - 1].startswith("-") and not place.is_dir()
