@@ -267,6 +267,13 @@ class Names:
             parent = parent if len(parts) > 1 else nodeid
         return None
 
+    def place(self, nodeid: int, row: int) -> Binding | None:
+        """Return where a node was at `row`; where it was first seen, when no record told before that."""
+        node = self._nodes.get(nodeid)
+        if node is None or not node.bindings:
+            return None
+        return node.at(row) or node.bindings[0]
+
     def nlookup(self, nodeid: int) -> int:
         """Return the lookups the kernel holds at the end, as far as they were seen."""
         node = self._nodes.get(nodeid)

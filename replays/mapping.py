@@ -1,0 +1,105 @@
+"""Recorded ids to live ones: nodes with what is owed in FORGETs on either side, handles, and what kind of file each is.
+
+A server believes whatever number it is told, and most crash on one they never gave out: what has no live id is never
+sent. Some servers' numbers are addresses that come again, so a mapping ends with the last FORGET.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from dissectors.opcodes import ROOT_ID
+
+Pairs = list[tuple[int, int]]  # live nodeid, how many lookups to give back
+
+
+@dataclass(slots=True)
+class _Held:
+    """What a recorded node owes: to the recorded server, as far as it was seen, and to the live one by live nodeid."""
+
+    recorded: int = 0
+    live: dict[int, int] = field(default_factory=dict)
+    is_learned: bool = False  # introduced before the recording began: how often is not known
+
+
+class Mapper:
+    """The ids of one conversation. Counts never go below zero, whatever a trace or a server says."""
+
+    def __init__(self) -> None:
+        self.nodes: dict[int, int] = {ROOT_ID: ROOT_ID}  # recorded -> live: read on the hot path
+        self.types: dict[int, int] = {ROOT_ID: 0o040000}  # recorded -> S_IFMT bits, as the live server says
+        self._held: dict[int, _Held] = {}
+        self._handles: dict[tuple[int, int], list[int]] = {}
+
+    # ---- nodes -----------------------------------------------------------------------------------------------------
+
+    def entry(self, recorded: int, live: int, mode: int = 0, *, is_learned: bool = False) -> None:
+        """Both servers gave out a node for the same name: one lookup more on either side.
+
+        When the live server has another number than before for it (names of one file that it does not know to be
+        one), the newer holds: the older name may be gone.
+        """
+        if recorded == ROOT_ID or not recorded or not live:
+            return
+        held = self._held.get(recorded)
+        if held is None:
+            held = self._held[recorded] = _Held(is_learned=is_learned)
+        if not is_learned:
+            held.recorded += 1
+        if live != ROOT_ID:
+            held.live[live] = held.live.get(live, 0) + 1
+        self.nodes[recorded] = live
+        if mode:
+            self.types[recorded] = mode & 0o170000
+
+    def recorded_only(self, recorded: int) -> None:
+        """The recorded server gave out a node once more, and the live one was not asked."""
+        held = self._held.get(recorded)
+        if held is not None:
+            held.recorded += 1
+
+    def node(self, recorded: int) -> int | None:
+        """Return the live nodeid; None when the live server never gave one."""
+        return self.nodes.get(recorded)
+
+    def forget(self, recorded: int, nlookup: int) -> Pairs:
+        """The recorded kernel gave lookups back; return what to give back to the live server.
+
+        Nothing before the last one is: listings come in other portions, so the counts in between differ.
+        """
+        held = self._held.get(recorded)
+        if held is None:
+            return []
+        held.recorded = max(0, held.recorded - nlookup)
+        if held.recorded and not held.is_learned:
+            return []
+        del self._held[recorded]
+        self.nodes.pop(recorded, None)
+        self.types.pop(recorded, None)
+        return list(held.live.items())
+
+    def owed(self, recorded: int) -> tuple[int, int]:
+        """Return the lookups held of a node: (in the recording, of the live server)."""
+        held = self._held.get(recorded)
+        return (held.recorded, sum(held.live.values())) if held else (0, 0)
+
+    # ---- handles ---------------------------------------------------------------------------------------------------
+
+    def opened(self, node: int, recorded: int, live: int) -> None:
+        """Both servers opened the recorded `node`. A server may give one number to several opens: each is kept."""
+        self._handles.setdefault((node, recorded), []).append(live)
+
+    def handle(self, node: int, recorded: int) -> int | None:
+        """Return the live handle; None when the live server never gave one."""
+        live = self._handles.get((node, recorded))
+        return live[-1] if live else None
+
+    def released(self, node: int, recorded: int) -> int | None:
+        """Return the live handle and let go of it: the oldest, for a number that was given out again before."""
+        live = self._handles.get((node, recorded))
+        if not live:
+            return None
+        oldest = live.pop(0)
+        if not live:
+            del self._handles[node, recorded]
+        return oldest
