@@ -40,7 +40,7 @@ def needed_libraries(program: Path) -> tuple[str, ...]:
     with _mapped(program) as content:
         try:
             return tuple(_needed(content))
-        except struct.error:  # cut, or it lies about its tables
+        except (struct.error, OverflowError):  # cut, or it lies about its tables
             return ()
 
 

@@ -145,10 +145,10 @@ class SocketTransport:
             try:
                 answer = self._answer(size)
             except ServerGone as gone:
+                self._failure = gone
                 if not answers:
                     raise
-                self._failure = gone  # what was right before it is handed over first
-                return
+                return  # what was right before it is handed over first
             if answer is not None:
                 answers.append(answer)
                 if not rooms:
