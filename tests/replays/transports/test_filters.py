@@ -1,7 +1,7 @@
 """The filters of a server's system calls: the numbers are the kernel's, and a program decides as its rules say.
 
-A program of another machine cannot be run here; so both are interpreted, and the one of this machine is run by all other
-tests of these transports.
+A program of another machine cannot be run here; so both are interpreted, and the one of this machine is run by all
+other tests of these transports.
 """
 
 from __future__ import annotations
