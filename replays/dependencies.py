@@ -14,7 +14,8 @@ from typing import NamedTuple
 from dissectors.fields import Kind as FieldKind
 from dissectors.fields import Role
 from dissectors.opcodes import OPS, OPS_BY_NAME, NodeIs, Op
-from replays.plan import Plan, givens
+from replays.introductions import givens
+from replays.plan import Plan
 from replays.recording import Recording, Step
 from replays.safety import changes
 from replays.sites import NOWHERE, Manner, manner
@@ -125,8 +126,8 @@ class _Touches:
             return
         for node in self._recording.nodes(step):
             yield Touch(("id", node), False)
-        for handle in self._recording.handles(step):
-            yield Touch(("handle", *handle), op.releases or kind is Manner.LISTING)
+        for key in step.handles:
+            yield Touch(("handle", key), op.releases or kind is Manner.LISTING)
         yield from self._given(op, step)
         if op.node is NodeIs.PARENT:
             yield from self._names(op, step)
@@ -145,7 +146,7 @@ class _Touches:
                 if given.name:
                     self._children[self._recording.node(step), given.name] = given.node
             if given.handle:
-                yield Touch(("handle", *given.handle), True)
+                yield Touch(("handle", step.number), True)
 
     def _names(self, op: Op, step: Step) -> Iterator[Touch]:
         """Names in a directory: those that change it run side by side, but not beside a listing of it."""

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from dissectors.fast import reader
 from dissectors.opcodes import OPS, OPS_BY_NAME, ROOT_ID
 from replays.reasons import Skip, SkipStep
-from replays.recording import Handle, Step
+from replays.recording import HandleKey, Step
 from replays.safety import O_TRUNC, is_safe_name, unlikely
 from replays.session import Session
 from replays.sites import Manner, manner, reply_sites
@@ -74,9 +74,8 @@ def _way(session: Session, step: Step, node: int) -> Iterator[tuple[int, bytes, 
     yield from reversed(way)
 
 
-def find_handle(session: Session, step: Step, like: bytes | bytearray, handle: Handle) -> Talk:
+def find_handle(session: Session, step: Step, like: bytes | bytearray, node: int, key: HandleKey) -> Talk:
     """Open a node whose handle the recording does not introduce; SkipStep when it does not tell how."""
-    node, number = handle
     values = session.recording.values(step)
     flags, op = values.get("flags"), OPENDIR if manner(OPS[step.opcode]) is Manner.LISTING else OPEN
     live = session.mapper.node(node)
@@ -91,6 +90,6 @@ def find_handle(session: Session, step: Step, like: bytes | bytearray, handle: H
     fh = (opened or {}).get("fh")
     if not isinstance(fh, int):
         raise SkipStep(Skip.UNKNOWN_HANDLE)
-    session.mapper.opened(node, number, fh)
+    session.mapper.opened(key, fh)
     session.notes.add("learned", "files were opened with the flags of their READ or WRITE", exchange=step.exchange)
     return reply

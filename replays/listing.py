@@ -23,7 +23,7 @@ Compared = Callable[[Step, Listing], None]
 def list_directory(session: Session, step: Step, message: bytearray, compare: Compared) -> Talk:
     """Ask for the next portion; when the recorded listing ended there, go on to the live one's end and compare."""
     recording = session.recording
-    listing = session.listing(next(recording.handles(step)))
+    listing = session.listing(step.handles[0])
     sites = session.translator.sites[step.opcode]
     cookie = listing.go_to(recording.number(step, sites.cookie_at))
     if cookie is None:

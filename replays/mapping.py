@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from dissectors.opcodes import ROOT_ID
+from replays.recording import HandleKey
 
 Pairs = list[tuple[int, int]]  # live nodeid, how many lookups to give back
 
@@ -29,7 +30,7 @@ class Mapper:
         self.nodes: dict[int, int] = {ROOT_ID: ROOT_ID}  # recorded -> live: read on the hot path
         self.types: dict[int, int] = {ROOT_ID: 0o040000}  # recorded -> S_IFMT bits, as the live server says
         self._held: dict[int, _Held] = {}
-        self._handles: dict[tuple[int, int], list[int]] = {}
+        self.handles: dict[HandleKey, int] = {}  # -> live: read on the hot path
 
     # ---- nodes -----------------------------------------------------------------------------------------------------
 
@@ -85,21 +86,10 @@ class Mapper:
 
     # ---- handles ---------------------------------------------------------------------------------------------------
 
-    def opened(self, node: int, recorded: int, live: int) -> None:
-        """Both servers opened the recorded `node`. A server may give one number to several opens: each is kept."""
-        self._handles.setdefault((node, recorded), []).append(live)
+    def opened(self, key: HandleKey, live: int) -> None:
+        """Both servers opened something; `key` tells this opening from others that got the same number."""
+        self.handles[key] = live
 
-    def handle(self, node: int, recorded: int) -> int | None:
-        """Return the live handle; None when the live server never gave one."""
-        live = self._handles.get((node, recorded))
-        return live[-1] if live else None
-
-    def released(self, node: int, recorded: int) -> int | None:
-        """Return the live handle and let go of it: the oldest, for a number that was given out again before."""
-        live = self._handles.get((node, recorded))
-        if not live:
-            return None
-        oldest = live.pop(0)
-        if not live:
-            del self._handles[node, recorded]
-        return oldest
+    def released(self, key: HandleKey) -> None:
+        """The handle is let go."""
+        self.handles.pop(key, None)

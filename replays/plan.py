@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from bisect import bisect_left
-from collections import defaultdict
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,18 +10,18 @@ from dissectors.fields import Kind as FieldKind
 from dissectors.fields import Role
 from dissectors.flags import UNIQUE_RESEND
 from dissectors.opcodes import OPS, OPS_BY_NAME, Op
+from replays.introductions import introduced
 from replays.options import Order
 from replays.reasons import Skip
-from replays.recording import Given, Handle, Recording, Step
+from replays.recording import Recording, Step
 from replays.safety import OPEN, refusal
-from replays.sites import NOWHERE, Manner, gives_ids, manner
+from replays.sites import NOWHERE, Manner, manner
 from tracer.errors import TracerError
 from tracer.records import ChannelKind, RecordFlag
 from tracer.trace.columns import Array, Kind
 from tracer.trace.trace import Trace
 
 INIT = OPS_BY_NAME["INIT"].code
-LISTINGS = frozenset(op.code for op in OPS.values() if manner(op) is Manner.LISTING)
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +56,7 @@ def make_plan(
     recording = Recording(trace, channel, trace.context(int(rows[0])))
     steps = _steps(trace, rows)
     uses = [() if step.refusal else tuple(recording.nodes(step)) for step in steps]
-    steps = _wait_for_ids(recording, steps, uses)
+    steps = introduced(recording, steps, uses)
     steps = [_judged(recording, step, allow_writes=allow_writes, zero_fill=zero_fill) for step in steps]
     init = 0 if steps[0].opcode == INIT else NOWHERE
     steps = [step._replace(refusal=Skip.INIT_AGAIN.name) if _is_later_init(step) else step for step in steps]
@@ -148,46 +145,6 @@ def _is_the_servers(trace: Trace, replies: Array) -> Array:
     """Tell which replies a server sent: the kernel's own end of a request is no answer of anybody."""
     found: Array = (trace.records["flags"][replies] & RecordFlag.ABORTED) == 0
     return found
-
-
-def _wait_for_ids(recording: Recording, steps: list[Step], uses: list[tuple[int, ...]]) -> list[Step]:
-    """Let a request wait for the answer that gives it its ids, where the recording has it a moment before.
-
-    strace tells when calls of two threads return, each by its own words: a request may seem to have been read before
-    the answer that named its node was written.
-    """
-    nodes: dict[int, list[tuple[int, int]]] = defaultdict(list)  # node -> (turn, number of the step) that gave it
-    handles: dict[Handle, list[tuple[int, int]]] = defaultdict(list)
-    for step in sorted((s for s in steps if s.turn != NOWHERE), key=lambda s: s.turn):
-        for given in givens(recording, step):
-            if given.node:
-                nodes[given.node].append((step.turn, step.number))
-            if given.handle:
-                handles[given.handle].append((step.turn, step.number))
-    waiting = []
-    for step, used in zip(steps, uses, strict=True):
-        after = step.after
-        for node in used:
-            after = max(after, _wait_for(nodes.get(node), step))
-        for handle in recording.handles(step) if handles else ():
-            after = max(after, _wait_for(handles.get(handle), step))
-        waiting.append(step if after == step.after else step._replace(after=after))
-    return waiting
-
-
-def givens(recording: Recording, step: Step) -> Iterator[Given]:
-    """Yield the ids a step's reply gives out, without a look at replies that give none."""
-    op = OPS.get(step.opcode)
-    if op is not None and (gives_ids(op) or step.opcode in LISTINGS):
-        yield from recording.given(step)
-
-
-def _wait_for(givers: list[tuple[int, int]] | None, step: Step) -> int:
-    """Return how many answers must have come so that an id is there; 0 when it is there or nobody gives it."""
-    if not givers or givers[0][0] < step.after:
-        return 0
-    turn, number = givers[bisect_left(givers, (step.after, 0))]
-    return turn + 1 if number < step.number else 0
 
 
 def _serial(steps: list[Step]) -> list[Step]:

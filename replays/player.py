@@ -77,9 +77,9 @@ class Player:
             return
         for given in self._recording.given(step):
             if given.handle is not None:
-                self._mapper.opened(*given.handle, 0)
-        for handle in self._recording.handles(step) if op.releases else ():
-            self._mapper.released(*handle)
+                self._mapper.opened(step.number, 0)
+        for key in step.handles if op.releases else ():
+            self._mapper.released(key)
         raise SkipStep(Skip.NEVER_AGAIN)
 
     def _ask(self, step: Step) -> Ask | Talk:
@@ -121,7 +121,7 @@ class Player:
             if not session.learns or session.agreement.context.big_endian:
                 break
             if isinstance(unmapped, UnmappedHandle):
-                yield from find_handle(session, step, like, unmapped.handle)
+                yield from find_handle(session, step, like, unmapped.node, unmapped.key)
             else:
                 yield from find_node(session, step, like, unmapped.node)
             try:
@@ -202,7 +202,7 @@ class Player:
         given = next(self._recording.given(step), None) if recorded else None
         if error_of(reply):
             if error_of(reply) == -38 and op.enosys is Enosys.OPENED and given is not None and given.handle is not None:
-                mapper.opened(*given.handle, 0)
+                mapper.opened(step.number, 0)
             return
         sites = reply_sites(op, self._session.agreement.context, len(reply))
         node = U64.unpack_from(reply, sites.node_at)[0] if sites.node_at != NOWHERE else 0
@@ -213,16 +213,16 @@ class Player:
             else:
                 self._session.give_back(node)
         if sites.handle_at != NOWHERE and given is not None and given.handle is not None:
-            mapper.opened(*given.handle, U64.unpack_from(reply, sites.handle_at)[0])
+            mapper.opened(step.number, U64.unpack_from(reply, sites.handle_at)[0])
 
     def _let_go(self, step: Step) -> None:
         """Let go of the handle, and of nodes that its listing gave out to nobody.
 
         When it is asked, not when it is answered: the server may give the number out again before it answers.
         """
-        for handle in self._recording.handles(step):
-            self._mapper.released(*handle)
-            listing = self._session.listings.pop(handle, None)
+        for key in step.handles:
+            self._mapper.released(key)
+            listing = self._session.listings.pop(key, None)
             for node, lookups in listing.unclaimed() if listing is not None else ():
                 self._session.give_back(node, lookups)
 

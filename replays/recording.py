@@ -17,6 +17,7 @@ from replays.sites import ERROR_AT, NODE_AT, NOWHERE, Manner, RequestSites, repl
 from tracer.trace.trace import Trace
 
 Handle = tuple[int, int]  # the node it was opened on, and its number
+HandleKey = int | Handle  # the step that opened it; where the recording has none, what it says
 
 
 class Step(NamedTuple):
@@ -37,6 +38,7 @@ class Step(NamedTuple):
     latency_ns: int  # -1: not known
     turn: int  # how many answers came before its own; NOWHERE: none that is waited for
     after: int  # how many answers must have come, in the order of the recording, before it may go
+    handles: tuple[HandleKey, ...] = ()  # that it names
     refusal: str = ""  # why it is not played whatever happens: a name in reasons.py
 
 

@@ -12,7 +12,7 @@ from replays.init import Agreement
 from replays.mapping import Mapper, Pairs
 from replays.notes import Notes
 from replays.plan import Plan
-from replays.recording import Handle, Recording
+from replays.recording import HandleKey, Recording
 from replays.translate import Translator
 
 # The operation whose ENOSYS means that handles are not let go either (fc->no_open, fc->no_opendir).
@@ -33,7 +33,7 @@ class Session:
     comparator: Comparator
     notes: Notes
     learns: bool = True
-    listings: dict[Handle, Listing] = field(default_factory=dict)
+    listings: dict[HandleKey, Listing] = field(default_factory=dict)
     silenced: set[int] = field(default_factory=set)  # opcodes that were answered ENOSYS once and for all
     surplus: Pairs = field(default_factory=list)  # (live node, lookups) that nobody in the recording holds
     added: Counter[int] = field(default_factory=Counter)  # opcode -> requests that the recording has not
@@ -43,11 +43,11 @@ class Session:
         """Return the recorded side."""
         return self.plan.recording
 
-    def listing(self, handle: Handle) -> Listing:
+    def listing(self, key: HandleKey) -> Listing:
         """Return what is known of an open directory's listing."""
-        found = self.listings.get(handle)
+        found = self.listings.get(key)
         if found is None:
-            found = self.listings[handle] = Listing()
+            found = self.listings[key] = Listing()
         return found
 
     def give_back(self, node: int, lookups: int = 1) -> None:

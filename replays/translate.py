@@ -11,7 +11,7 @@ from dissectors.structs import REPLY_HEADER_SIZE, REQUEST_HEADER_SIZE
 from replays.encoding import Encoder, Refused
 from replays.mapping import Mapper, Pairs
 from replays.reasons import Skip, SkipStep
-from replays.recording import Handle, Recording, Step
+from replays.recording import HandleKey, Recording, Step
 from replays.safety import OPEN, OPENDIR, SETATTR, unlikely
 from replays.sites import NOWHERE, Manner, RequestSites, manner, room_fields, sites_by_opcode
 from replays.talk import U32, U64, request_like
@@ -32,9 +32,9 @@ class UnmappedNode(Exception):
 class UnmappedHandle(Exception):
     """A request names a handle the live server did not open."""
 
-    def __init__(self, handle: Handle) -> None:
-        super().__init__(handle)
-        self.handle = handle
+    def __init__(self, node: int, key: HandleKey) -> None:
+        super().__init__(node, key)
+        self.node, self.key = node, key
 
 
 class Translator:
@@ -61,7 +61,7 @@ class Translator:
         sites = self.sites[step.opcode]
         if step.opcode in self._needs_type:
             self._check_type(step, sites.op)
-        self._put_ids(message, sites)
+        self._put_ids(step, message, sites)
         return message
 
     def _encoded(self, step: Step) -> bytearray:
@@ -70,17 +70,12 @@ class Translator:
         except Refused:
             raise SkipStep(Skip.MALFORMED) from None
 
-    def _put_ids(self, message: bytearray, sites: RequestSites) -> None:
+    def _put_ids(self, step: Step, message: bytearray, sites: RequestSites) -> None:
         unpack, pack = U64.unpack_from, U64.pack_into
         length = len(message)
-        for at, node_at, valid in sites.handles:  # before the nodes: they are found by the recorded one
-            if at + 8 <= length and (valid is None or valid.holds(message, "<")):
-                handle = (unpack(message, node_at)[0], unpack(message, at)[0])
-                live = self._mapper.handle(*handle)
-                if live is None:
-                    raise UnmappedHandle(handle) if handle[0] in self._mapper.nodes else UnmappedNode(handle[0])
-                pack(message, at, live)
         nodes = self._mapper.nodes
+        if step.handles:  # before the nodes: what is not open is learnt by the recorded one
+            self._put_handles(step, message, sites)
         for at in sites.nodes:
             if at + 8 > length:
                 raise SkipStep(Skip.MALFORMED)
@@ -89,6 +84,20 @@ class Translator:
                 if node not in nodes:
                     raise UnmappedNode(node)
                 pack(message, at, nodes[node])
+
+    def _put_handles(self, step: Step, message: bytearray, sites: RequestSites) -> None:
+        keys, handles = iter(step.handles), self._mapper.handles
+        for at, node_at, valid in sites.handles:
+            if at + 8 <= len(message) and (valid is None or valid.holds(message, "<")):
+                key = next(keys, None)
+                if key not in handles:
+                    (node,) = U64.unpack_from(message, node_at)
+                    raise (
+                        UnmappedNode(node)
+                        if key is None or node not in self._mapper.nodes
+                        else UnmappedHandle(node, key)
+                    )
+                U64.pack_into(message, at, handles[key])
 
     def _check_type(self, step: Step, op: Op) -> None:
         file_type = self._mapper.types.get(self._recording.node(step), 0)

@@ -40,12 +40,12 @@ def check_same(report: ReplayReport) -> None:
     assert report.counts.same == report.counts.compared > 0
 
 
-@pytest.mark.parametrize("bridge", ["strace", "ebpf"])
+@pytest.mark.parametrize(("kind", "bridge"), [("parallel", "strace"), ("tree", "ebpf")])
 def test_what_one_server_was_told_a_fresh_one_answers_alike(
-    bridge: str, make_server: MakeServer, tmp_path: Path
+    kind: str, bridge: str, make_server: MakeServer, tmp_path: Path
 ) -> None:
     server = make_server(PassthroughLl, "recorded")
-    trace = record(server, tmp_path / "t.pcapng", "parallel", bridge)
+    trace = record(server, tmp_path / "t.pcapng", kind, bridge)
     for turn, order in enumerate(Order):
         fresh = make_server(PassthroughLl, f"fresh{turn}")
         check_same(play(trace, fresh, ReplayOptions(order=order, allow_writes=True)))
