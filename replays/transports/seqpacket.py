@@ -28,6 +28,7 @@ MOST_BYTES: Final = (1 << 20) + 4096  # the kernel's limit: max_pages of 256 pag
 _SO_SNDBUFFORCE: Final = 32  # <asm-generic/socket.h>; past net.core.wmem_max, needs CAP_NET_ADMIN
 _BUFFER_BYTES: Final = 4 << 20  # several messages of the largest kind
 _SKB_BYTES: Final = 32  # what unix_dgram_sendmsg keeps of the buffer for itself
+_LOOKS: Final = 30  # before we sleep: about as many us as a server needs, where waking up takes twice that
 _SEND_FLAGS: Final = socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL
 _INTERRUPT_BIT: Final = 1  # FUSE_INT_REQ_BIT: an INTERRUPT's unique is odd, and only a refusal answers it
 _BACKGROUND_S: Final = 0.5  # for children of a dead server to let go of what they inherited
@@ -111,8 +112,11 @@ class SocketTransport:
         if self._failure is not None:
             raise self._failure
         answers: list[Answer] = []
-        self._receive(answers)
-        if not answers and self._wait(timeout_s):
+        for _ in range(_LOOKS):
+            self._receive(answers)
+            if answers:
+                return answers
+        if self._wait(timeout_s):
             self._receive(answers)
         return answers
 
