@@ -9,6 +9,7 @@ import signal
 import socket
 import struct
 import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Iterator
@@ -27,6 +28,7 @@ pytestmark = [pytest.mark.root, pytest.mark.e2e]
 
 SUBMOUNT = 1  # FUSE_ATTR_SUBMOUNT
 SOAK = 20_000
+REPOSITORY = Path(__file__).parents[3]
 
 
 @pytest.fixture(params=KINDS)
@@ -210,3 +212,12 @@ def test_many_requests_in_flight_are_all_answered_and_none_is_stuck(kernel: Kern
         for answer in answers:
             waiting.remove(answer.unique)
             assert len(answer.data) == HEADER + ROOM["GETATTR"]
+
+
+def test_the_benchmark_runs_against_this_daemon(kind: str) -> None:
+    command = [sys.executable, "-m", "benchmarks.replay_virtqueue", "--no-save", f"--only={kind}"]
+    for words, found in ((["--count=100", "--rounds=1"], "| GETATTR |"), (["--soak=3000"], "none stuck")):
+        run = subprocess.run(
+            [*command, *words], capture_output=True, text=True, timeout=60, check=False, cwd=REPOSITORY
+        )
+        assert (run.returncode, found in run.stdout) == (0, True), run.stderr

@@ -15,7 +15,8 @@ from tests.servers import rust_virtiofsd
 from tests.tracer.small_disk import small_disk
 from tests.vm import virtiofsd
 
-KINDS = ("c", "rust")
+NAMES = {"c": "virtiofsd of QEMU, in C", "rust": "virtiofsd in Rust"}
+KINDS = tuple(NAMES)
 MINOR = 36  # the newest of QEMU's virtiofsd
 OFFERED = ("MAX_PAGES", "DO_READDIRPLUS", "BIG_WRITES", "SUBMOUNTS")
 GETATTR = {"getattr_flags": 0, "dummy": 0, "fh": 0}
