@@ -22,7 +22,7 @@ from replays.transports.seqpacket import MOST_BYTES
 from replays.transports.vhost_control import Control
 from replays.transports.vhost_daemon import connected, started
 from replays.transports.virtqueue import DriverQueue, SharedMemory, queue_bytes
-from tracer.bridges.framing import IN_HEADER_SIZE, UNIQUE
+from tracer.bridges.framing import UNIQUE
 from tracer.bridges.host.processor import is_strongly_ordered
 from tracer.bridges.vhost_user.vring import barrier
 from tracer.errors import TracerError
@@ -100,8 +100,8 @@ class VhostUserTransport:
                 f"a request of {len(message)} bytes with room for {room}: this transport carries {self.most_bytes}",
                 "split it",
             )
-        if len(message) < IN_HEADER_SIZE:
-            raise ValueError(f"{len(message)} bytes are no request")
+        if len(message) < UNIQUE.stop:
+            raise TracerError(f"a request of {len(message)} bytes is too short to have a unique", "send more of it")
         queue = self._urgent if urgent else self._usual
         unique = int.from_bytes(message[UNIQUE], "little")
         if queue.submit(message, room, unique):

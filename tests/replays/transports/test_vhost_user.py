@@ -190,7 +190,18 @@ def test_a_daemon_that_makes_its_own_socket_is_waited_for(kind: str, source: Pat
         begin(transport)
 
 
+def test_a_pool_of_threads_answers_everything(source: Path) -> None:
+    if (reason := virtiofs.why_not("rust")) is not None:  # the one in C is killed by its own seccomp, if it has a pool
+        pytest.skip(reason)
+    with closing(launch([*virtiofs.argv("rust", source), "--thread-pool-size=4"])) as transport:
+        all_are_answered(begin(transport))
+
+
 def test_many_requests_in_flight_are_all_answered_and_none_is_stuck(kernel: Kernel) -> None:
+    all_are_answered(kernel)
+
+
+def all_are_answered(kernel: Kernel) -> None:
     nodes = [node(kernel, name) for name in (b"hello.txt", b"mnt1", b"mnt2")]
     transport, chance = kernel.transport, random.Random(7)
     messages = [bytearray(kernel.message("GETATTR", nodeid, **GETATTR)) for nodeid in nodes]

@@ -323,6 +323,27 @@ class Refusing(peers.Daemon):
             super()._serve(connection, request, flags, payload, fds)
 
 
+@dataclass
+class Plain(Daemon):
+    """Offers nothing but what must be: no EVENT_IDX, no acknowledgements."""
+
+    def _serve(self, connection: socket.socket, request: int, flags: int, payload: bytes, fds: list[int]) -> None:
+        offered = {1: peers.VERSION_1 | peers.PROTOCOL, 15: 0}.get(request)
+        if offered is None:
+            assert not flags & peers.NEED_REPLY
+            super()._serve(connection, request, flags, payload, fds)
+        else:
+            peers.send(connection, request, peers.REPLY, struct.pack("=Q", offered))
+
+
+def test_a_daemon_that_offers_no_more_than_it_must_is_served() -> None:
+    with tempfile.TemporaryDirectory() as directory, Plain(Path(directory) / "s", echo, work=completing()) as daemon:
+        transport = connect(daemon.path, most_bytes=8192)
+        for unique in range(2, 2000, 2):  # more often round the ring than it has slots
+            assert [answer.data for answer in ask(transport, unique)] == [reply_bytes(unique, b"body")]
+        transport.close()
+
+
 def test_a_refused_message_is_named() -> None:
     with (
         tempfile.TemporaryDirectory() as directory,
@@ -397,8 +418,10 @@ def test_a_program_that_never_listens_is_ended(tmp_path: Path) -> None:
         launch(["sleep", "--fd=3"])
 
 
-def test_a_message_that_is_too_long_is_a_users_mistake() -> None:
+def test_a_message_that_is_too_long_or_too_short_is_a_users_mistake() -> None:
     with played(lambda *_: None) as transport:
+        with pytest.raises(TracerError, match="15 bytes is too short"):
+            transport.submit(bytes(15), 16)
         for message, room in ((request_bytes(2, bytes(8192)), 16), (request_bytes(2), 8193)):
             with pytest.raises(TracerError, match=r"this transport carries 8192"):
                 transport.submit(message, room)
