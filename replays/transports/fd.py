@@ -10,14 +10,14 @@ from typing import Final
 
 from replays.transports.bpf import NO_MOUNTS, WHOLE_REPLIES, program
 from replays.transports.command import Command
-from replays.transports.process import start
+from replays.transports.process import Overlay, start
 from replays.transports.seqpacket import SocketTransport, pair
 from replays.transports.syscalls import abi_here
 
 NAME: Final = "fd"
 
 
-def connect(command: Command) -> SocketTransport:
+def connect(command: Command, overlay: Overlay | None = None) -> SocketTransport:
     """Start a server on a socket of ours. TracerError when it cannot be started."""
     code = program(abi_here(), WHOLE_REPLIES + NO_MOUNTS)
     ours, theirs, most_bytes = pair()
@@ -25,7 +25,8 @@ def connect(command: Command) -> SocketTransport:
         with theirs:  # with our copy open, the end of the server would not be seen
             number = theirs.fileno()
             inode = os.fstat(number).st_ino
-            process = start(command.serving(f"/dev/fd/{number}"), descriptors=(number,), code=code)
+            served = command.serving(f"/dev/fd/{number}")
+            process = start(served, descriptors=(number,), code=code, overlay=overlay)
     except BaseException:
         ours.close()
         raise

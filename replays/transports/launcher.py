@@ -10,7 +10,7 @@ from typing import Final
 
 from replays.transports import command, fd, seccomp, vhost_user
 from replays.transports.base import Transport
-from replays.transports.process import START_TIMEOUT_S, program_path
+from replays.transports.process import START_TIMEOUT_S, Overlay, program_path
 from replays.transports.programs import is_go_fuse, needed_libraries
 from tracer.bridges.host.server import check_server
 from tracer.bridges.host.words import printable
@@ -56,26 +56,30 @@ def _by_program(program: Path) -> Choice:
         if libfuse is not None:
             return Choice(fd.NAME, f"{name} needs {libfuse}, which takes a connected descriptor for a mount point")
         if is_go_fuse(program):
-            return Choice(
-                fd.NAME, f"{name} has go-fuse in it, which takes a connected descriptor for a mount point"
-            )
+            return Choice(fd.NAME, f"{name} has go-fuse in it, which takes a connected descriptor for a mount point")
     except PermissionError:
         return Choice(seccomp.NAME, f"{name} may be run and not read; this suits whatever mounts by itself")
     return Choice(seccomp.NAME, f"{name} is no program of libfuse 3 or go-fuse; this suits whatever mounts by itself")
 
 
-def launch(argv: Sequence[str], transport: str = AUTO, timeout_s: float = START_TIMEOUT_S) -> Launched:
+def launch(
+    argv: Sequence[str],
+    transport: str = AUTO,
+    timeout_s: float = START_TIMEOUT_S,
+    overlay: Overlay | None = None,
+) -> Launched:
     """Start a server from its command, written as one would start it, and connect to it.
 
-    A mount point in it, or {} in its place, is replaced by what the server is to serve. Raises TracerError when this
-    machine, the command or the server does not allow it; ServerGone when the server ends meanwhile.
+    A mount point in it, or {} in its place, is replaced by what the server is to serve. With `overlay`, which
+    `replays.sandbox` makes, the server finds that over its source. Raises TracerError when this machine, the command
+    or the server does not allow it; ServerGone when the server ends meanwhile.
     """
     choice = choose(argv, transport)
     how = f"transport {choice.transport}: {choice.reason}"
     if choice.transport == VHOST_USER:
-        return Launched(vhost_user.launch(argv, timeout_s=timeout_s), how)
+        return Launched(vhost_user.launch(argv, timeout_s=timeout_s, overlay=overlay), how)
     parsed = command.parse(argv)
     how += f"; its mount point {parsed.mount_point} stays untouched"
     if choice.transport == fd.NAME:
-        return Launched(fd.connect(parsed), how)
-    return Launched(seccomp.connect(parsed, timeout_s), how)
+        return Launched(fd.connect(parsed, overlay), how)
+    return Launched(seccomp.connect(parsed, timeout_s, overlay), how)

@@ -13,7 +13,7 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple
 
 from replays.transports import confined
 from replays.transports.base import Ending
@@ -24,8 +24,21 @@ from tracer.bridges.host.words import printable
 from tracer.errors import TracerError
 
 START_TIMEOUT_S: Final = 20.0
+_HINTS: Final = {
+    "seccomp": "the server's calls cannot be filtered: in a container, allow seccomp, or take off its own listener",
+    "unshare": "a sandbox needs root or user namespaces: sysctl user.max_user_namespaces kernel.unprivileged_userns_clone",
+    "mount": "a sandbox needs an overlay: its place must be on a disk or tmpfs, not on an overlay as in a container",
+}
 _PATIENCE_S: Final = 1.0  # for a server whose device went away, and again after SIGTERM
 _KILLED_TIMEOUT_S: Final = 5.0
+
+
+class Overlay(NamedTuple):
+    """Places of an overlay that a server finds over `source`: what it changes there goes to `upper` instead."""
+
+    source: Path
+    upper: Path
+    work: Path
 
 
 class ServerProcess:
@@ -107,9 +120,9 @@ def start(
     descriptors: Sequence[int] = (),
     code: bytes = b"",
     listen: bool = False,
-    environment: dict[str, str] | None = None,
+    overlay: Overlay | None = None,
 ) -> ServerProcess:
-    """Start a server that inherits `descriptors`, under the BPF program `code` if there is one.
+    """Start a server that inherits `descriptors`, under the BPF program `code` and over `overlay` if there is one.
 
     It leads a process group of its own and is killed when we die. Raises TracerError when it cannot be started.
     """
@@ -127,12 +140,12 @@ def start(
             stderr=output.to,
             pass_fds=(theirs.fileno(), *descriptors),
             start_new_session=True,  # Ctrl-C in our terminal is for us: we end it in order
-            env=environment,
         )
         output.start()
         theirs.close()
         number = abi_here().calls["seccomp"] if code else 0
-        ours.send(confined.ORDER.pack(os.getpid(), listen, number) + code)
+        places = b"\0".join(os.fsencode(place.absolute()) for place in overlay or ())
+        ours.send(confined.ORDER.pack(os.getpid(), listen, number, len(places)) + places + code)
         ours.settimeout(START_TIMEOUT_S)
         try:
             listener = _outcome(ours, argv)
@@ -161,12 +174,10 @@ def _outcome(control: socket.socket, argv: Sequence[str]) -> int:
 def _start_error(refusal: bytes, argv: Sequence[str]) -> TracerError:
     (code,) = confined.FAILURE.unpack_from(refusal)
     step = refusal[confined.FAILURE.size :].decode()
-    if step != "exec":
-        return TracerError(
-            f"{step} is refused here: {os.strerror(code)}",
-            "the server's system calls cannot be filtered; in a container, allow seccomp, or take off its own listener",
-        )
-    return TracerError(f"cannot start {_shown(argv)}: {os.strerror(code)}", "")
+    if step == confined.EXEC:
+        return TracerError(f"cannot start {_shown(argv)}: {os.strerror(code)}", "")
+    hint = next((hint for words, hint in _HINTS.items() if step.startswith(words)), "")
+    return TracerError(f"{step} is refused here: {os.strerror(code)}", hint)
 
 
 def _check_not_setuid(program: str) -> None:

@@ -22,7 +22,7 @@ from replays.transports.bpf import OUR_MOUNTS, WHOLE_REPLIES, program
 from replays.transports.command import Command
 from replays.transports.kernel_role import DEVICE, KernelRole
 from replays.transports.notifier import Notifier
-from replays.transports.process import START_TIMEOUT_S, ServerProcess, program_path, start
+from replays.transports.process import START_TIMEOUT_S, Overlay, ServerProcess, program_path, start
 from replays.transports.programs import is_go_fuse
 from replays.transports.seqpacket import SocketTransport, pair
 from replays.transports.syscalls import abi_here, check_notification
@@ -74,7 +74,7 @@ class _Supervisor:
         shutil.rmtree(self._place, ignore_errors=True)
 
 
-def connect(command: Command, timeout_s: float = START_TIMEOUT_S) -> SocketTransport:
+def connect(command: Command, timeout_s: float = START_TIMEOUT_S, overlay: Overlay | None = None) -> SocketTransport:
     """Start a server on a directory of ours, and return once it has opened the device.
 
     TracerError when this machine cannot do it, or the server ends, goes to the background or opens nothing in time.
@@ -87,7 +87,7 @@ def connect(command: Command, timeout_s: float = START_TIMEOUT_S) -> SocketTrans
     if is_go_fuse(program_path(command.argv[0])):  # others may refuse a directory that is not empty
         (place / _GO_FUSE_FILE).touch()
     try:
-        process = start(command.serving(str(place)), code=code, listen=True)
+        process = start(command.serving(str(place)), code=code, listen=True, overlay=overlay)
     except BaseException:
         ours.close()
         theirs.close()

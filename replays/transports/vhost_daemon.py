@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Final
 
 from replays.transports.base import ServerGone
-from replays.transports.process import ServerProcess, start
+from replays.transports.process import Overlay, ServerProcess, start
 from tracer.bridges.host.words import printable
 from tracer.errors import TracerError
 
@@ -42,16 +42,18 @@ def connected(path: Path) -> socket.socket:
     return connection
 
 
-def started(argv: Sequence[str], timeout_s: float) -> tuple[ServerProcess, socket.socket]:
+def started(
+    argv: Sequence[str], timeout_s: float, overlay: Overlay | None = None
+) -> tuple[ServerProcess, socket.socket]:
     """Start a daemon and connect to it, wherever its words tell it to listen.
 
     Raises TracerError when it cannot be started, ServerGone when it ends, or has no socket within `timeout_s`.
     """
     path = _socket_path(argv)
-    return _listening(argv) if path is None else _listening_at(argv, path, timeout_s)
+    return _listening(argv, overlay) if path is None else _listening_at(argv, path, timeout_s, overlay)
 
 
-def _listening(argv: Sequence[str]) -> tuple[ServerProcess, socket.socket]:
+def _listening(argv: Sequence[str], overlay: Overlay | None) -> tuple[ServerProcess, socket.socket]:
     """Hand a socket over that listens already: nobody waits until the daemon has made one."""
     with tempfile.TemporaryDirectory(prefix="fusewire-") as directory, socket.socket(socket.AF_UNIX) as listener:
         path = Path(directory) / "virtiofs"  # a directory of its own: nobody else may connect
@@ -59,18 +61,20 @@ def _listening(argv: Sequence[str]) -> tuple[ServerProcess, socket.socket]:
         listener.listen(1)
         connection = connected(path)
         try:
-            process = start([*argv, f"--fd={listener.fileno()}"], descriptors=(listener.fileno(),))
+            process = start([*argv, f"--fd={listener.fileno()}"], descriptors=(listener.fileno(),), overlay=overlay)
         except BaseException:
             connection.close()
             raise
     return process, connection
 
 
-def _listening_at(argv: Sequence[str], path: Path, timeout_s: float) -> tuple[ServerProcess, socket.socket]:
+def _listening_at(
+    argv: Sequence[str], path: Path, timeout_s: float, overlay: Overlay | None
+) -> tuple[ServerProcess, socket.socket]:
     """Connect to the socket that the daemon makes, as soon as it is there."""
     if path.exists():
         raise TracerError(f"{_shown(path)} is there already", "remove it, or leave --socket-path out")
-    process = start(argv)
+    process = start(argv, overlay=overlay)
     try:
         deadline_s = time.monotonic() + timeout_s
         while time.monotonic() < deadline_s:

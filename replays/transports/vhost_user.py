@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Final
 
 from replays.transports.base import Answer, Ending, ServerGone
-from replays.transports.process import ServerProcess
+from replays.transports.process import Overlay, ServerProcess
 from replays.transports.seqpacket import MOST_BYTES
 from replays.transports.vhost_control import Control
 from replays.transports.vhost_daemon import connected, started
@@ -207,15 +207,19 @@ def connect(path: Path, *, most_bytes: int = MOST_BYTES, timeout_s: float = ANSW
 
 
 def launch(
-    argv: Sequence[str], *, most_bytes: int = MOST_BYTES, timeout_s: float = ANSWER_TIMEOUT_S
+    argv: Sequence[str],
+    *,
+    most_bytes: int = MOST_BYTES,
+    timeout_s: float = ANSWER_TIMEOUT_S,
+    overlay: Overlay | None = None,
 ) -> VhostUserTransport:
-    """Start a daemon and connect to it; it is ended with the transport.
+    """Start a daemon, over an overlay if there is one, and connect to it; it is ended with the transport.
 
     A socket that listens is added to its words (`--fd`), unless they hold `--socket-path`. Raises TracerError when it
     cannot be started, ServerGone, with the last it said, when it does not become a daemon of virtiofs.
     """
     _refuse_weakly_ordered()
-    process, connection = started(argv, timeout_s)
+    process, connection = started(argv, timeout_s, overlay)
     return VhostUserTransport(connection, process, most_bytes=most_bytes, timeout_s=timeout_s)
 
 
