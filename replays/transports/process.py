@@ -26,7 +26,7 @@ from tracer.errors import TracerError
 START_TIMEOUT_S: Final = 20.0
 _HINTS: Final = {
     "seccomp": "the server's calls cannot be filtered: in a container, allow seccomp, or take off its own listener",
-    "unshare": "a sandbox needs root or user namespaces: sysctl user.max_user_namespaces kernel.unprivileged_userns_clone",
+    "unshare": "a sandbox needs root, or user namespaces: sysctl user.max_user_namespaces must not be 0",
     "mount": "a sandbox needs an overlay: its place must be on a disk or tmpfs, not on an overlay as in a container",
 }
 _PATIENCE_S: Final = 1.0  # for a server whose device went away, and again after SIGTERM

@@ -93,13 +93,20 @@ class SocketTransport:
 
     def submit(self, message: bytes | bytearray, room: int, *, urgent: bool = False) -> bool:
         """Take a whole request; a socket has one queue, so nothing is `urgent`."""
+        if len(message) > self.most_bytes:
+            raise self._too_long(len(message))
         try:
             self._socket.send(message, _SEND_FLAGS)
         except BlockingIOError:
             self._blocked = True
             return False
+        except ConnectionError:
+            raise self._gone() from None
         except OSError as error:
-            raise self._send_error(error, len(message)) from error
+            if error.errno != errno.ENOBUFS:  # the kernel has no memory for it now
+                raise
+            self._blocked = True
+            return False
         if room:
             self._rooms[_UNIQUE_AT(message)[0]] = room
         return True
@@ -228,15 +235,12 @@ class SocketTransport:
     def _broke(self, what: str) -> ServerGone:
         return ServerGone(f"{self.process.name} {what}")
 
-    def _send_error(self, error: OSError, size: int) -> Exception:
-        if error.errno in (errno.EMSGSIZE, errno.ENOBUFS):
-            return TracerError(
-                f"a request of {size} bytes is too long for this socket, which carries {self.most_bytes}",
-                "offer a smaller max_write in INIT, raise net.core.wmem_max, or run as root",
-            )
-        if isinstance(error, ConnectionError):
-            return self._gone()
-        return error
+    def _too_long(self, size: int) -> TracerError:
+        """Say what the socket would answer with EMSGSIZE; of a reply too long for it, the server alone hears."""
+        return TracerError(
+            f"a request of {size} bytes is too long for this socket, which carries {self.most_bytes}",
+            "offer a smaller max_write in INIT, raise net.core.wmem_max, or run as root",
+        )
 
     def _is_open(self, wait_s: float) -> bool:
         """Wait for the end of the connection, and tell whether it did not come."""

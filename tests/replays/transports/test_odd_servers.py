@@ -9,6 +9,8 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -265,12 +267,33 @@ sys.stdin.read()
 @pytest.mark.parametrize("transport", ["fd", "seccomp"])
 def test_a_server_dies_with_us(transport: str) -> None:
     words = [*ordinary().words, "-c", STARTS_ONE, ordinary().words[-1], transport]
-    with subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, cwd=CHECKOUT) as us:
-        assert us.stdout is not None
-        server = int(us.stdout.readline())
-        os.kill(server, 0)
-        us.send_signal(signal.SIGKILL)
-    wait_ended(server)
+    with tempfile.TemporaryDirectory() as place:  # who is killed cannot clean up
+        Path(place).chmod(0o777)
+        environment = {**os.environ, "TMPDIR": place}
+        pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+        with subprocess.Popen(words, **pipes, cwd=CHECKOUT, env=environment) as us:
+            assert us.stdout is not None
+            server = int(us.stdout.readline())
+            os.kill(server, 0)
+            us.send_signal(signal.SIGKILL)
+        wait_ended(server)
+
+
+@pytest.mark.parametrize("transport", ["fd", "seccomp"])
+def test_a_conversation_leaves_neither_descriptors_nor_threads_nor_directories(
+    transport: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, start: Start
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+
+    def held() -> tuple[int, int, int]:
+        return len(list(Path("/proc/self/fd").iterdir())), threading.active_count(), len(list(tmp_path.iterdir()))
+
+    before = held()
+    for habit in ("answers", "garbage", "exits"):
+        # the last is found out while it starts, where it has to open the device
+        with contextlib.suppress(ServerGone, TracerError), contextlib.closing(start(habit, transport)) as conversation:
+            ask(conversation)
+    assert held() == before
 
 
 def test_a_message_of_a_mebibyte_fits_both_ways() -> None:
