@@ -7,7 +7,7 @@ was asked: what ran side by side in the recording may do so again. So no unlock 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -42,27 +42,32 @@ class Touch(NamedTuple):
 
 @dataclass(slots=True)
 class _Accesses:
-    """Who touched a thing since the last one that had all of it alone."""
+    """Who touched a thing, as far as somebody may have to wait for them."""
 
-    alone: int = NOWHERE
-    recent: list[tuple[int, bool, int, int]] = field(default_factory=list)  # step, alone, from, to
+    beside: list[int] = field(default_factory=list)  # steps that touched all of it, beside others
+    others: list[tuple[int, bool, int, int]] = field(default_factory=list)  # step, alone, from, to
 
-    def touched(self, number: int, touch: Touch) -> Iterator[int]:
-        """Yield the earlier steps that this one must not overtake."""
+    def touched(self, step: Step, touch: Touch, steps: Sequence[Step]) -> list[int]:
+        """Return the earlier steps that this one must not overtake."""
         begin, end = touch.part
-        is_whole = touch.alone and touch.part == EVERYTHING
-        if self.alone != NOWHERE:
-            yield self.alone
-        for other, alone, start, stop in self.recent:
-            if (alone or touch.alone) and start < end and begin < stop:
-                yield other
-        if len(self.recent) >= MOST_PARTS and touch.part != EVERYTHING:
-            yield from [other for other, *_ in self.recent]
-            is_whole = True
-        if is_whole:
-            self.alone, self.recent = number, []
+        found = list(self.beside) if touch.alone else []
+        found += [
+            other
+            for other, alone, start, stop in self.others
+            if (alone or touch.alone) and start < end and begin < stop
+        ]
+        is_whole = touch.part == EVERYTHING
+        if len(self.others) + touch.alone * len(self.beside) >= MOST_PARTS and not is_whole:
+            found = self.beside + [other for other, *_ in self.others]
+            is_whole, touch = True, touch._replace(alone=True, part=EVERYTHING)
+        if touch.alone and is_whole:  # whoever comes later waits for this one, and so for what it waits for
+            self.beside = [other for other in self.beside if not _came_before(steps[other], step)]
+            self.others = [item for item in self.others if not _came_before(steps[item[0]], step)]
+        if touch.alone or not is_whole:
+            self.others.append((step.number, touch.alone, *touch.part))
         else:
-            self.recent.append((number, touch.alone, begin, end))
+            self.beside.append(step.number)
+        return [other for other in found if _came_before(steps[other], step)]
 
 
 def waits(plan: Plan) -> tuple[list[tuple[int, ...]], list[int]]:
@@ -83,13 +88,14 @@ def waits(plan: Plan) -> tuple[list[tuple[int, ...]], list[int]]:
             continue
         needed = {barrier} if barrier != NOWHERE else set()
         if step.number == plan.init or step.opcode in BARRIERS:
-            needed.update(since)
-            since, barrier = [], step.number
+            needed.update(other for other in since if _came_before(plan.steps[other], step))
+            since = [other for other in since if not _came_before(plan.steps[other], step)]
+            barrier = step.number
         for touch in touches.of(step):
-            needed.update(accesses[touch.thing].touched(step.number, touch))
+            needed.update(accesses[touch.thing].touched(step, touch, plan.steps))
         since.append(step.number)
         needed.discard(step.number)
-        found.append(tuple(sorted(other for other in needed if _came_before(plan.steps[other], step))))
+        found.append(tuple(sorted(needed)))
     return found, starts
 
 
@@ -140,7 +146,7 @@ class _Touches:
         """Whoever uses an id waits for the first reply that gives it; its attributes are read."""
         for given in givens(self._recording, step):
             if given.node:
-                yield Touch(("id", given.node), given.node not in self._known)
+                yield Touch(("id", given.node), op.mutates or given.node not in self._known)
                 self._known.add(given.node)
                 yield Touch(("content", given.node), op.mutates)
                 if given.name:

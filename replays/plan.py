@@ -11,7 +11,6 @@ from dissectors.fields import Role
 from dissectors.flags import UNIQUE_RESEND
 from dissectors.opcodes import OPS, OPS_BY_NAME, Op
 from replays.introductions import introduced
-from replays.options import Order
 from replays.reasons import Skip
 from replays.recording import Recording, Step
 from replays.safety import OPEN, refusal
@@ -43,13 +42,12 @@ def make_plan(
     trace: Trace,
     channel: int | None = None,
     *,
-    order: Order = Order.CAUSAL,
     allow_writes: bool = False,
     zero_fill: bool = False,
 ) -> Plan:
     """Read a plan from a trace; TracerError when there is nothing in it that can be played.
 
-    The turns of `Order.DEPENDENCIES` are those of CAUSAL; `dependencies.waits` has what it goes by.
+    Turns are those of the recording; `schedule.one_by_one` and `dependencies.waits` make other orders of them.
     """
     channel = _chosen(trace, channel)
     rows = _request_rows(trace, channel)
@@ -61,8 +59,6 @@ def make_plan(
     init = 0 if steps[0].opcode == INIT else NOWHERE
     steps = [step._replace(refusal=Skip.INIT_AGAIN.name) if _is_later_init(step) else step for step in steps]
     _check(recording, steps, zero_fill=zero_fill)
-    if order is Order.SERIAL:
-        steps = _serial(steps)
     answers = sum(step.turn != NOWHERE for step in steps)
     return Plan(recording, tuple(steps), init, answers, _last_uses(steps, uses))
 
@@ -144,16 +140,6 @@ def _steps(trace: Trace, rows: Array) -> list[Step]:
 def _is_the_servers(trace: Trace, replies: Array) -> Array:
     """Tell which replies a server sent: the kernel's own end of a request is no answer of anybody."""
     found: Array = (trace.records["flags"][replies] & RecordFlag.ABORTED) == 0
-    return found
-
-
-def _serial(steps: list[Step]) -> list[Step]:
-    """Number the answers by their requests, and let each request wait for all before it."""
-    found, answers = [], 0
-    for step in steps:
-        turn = answers if step.turn != NOWHERE else NOWHERE
-        found.append(step._replace(turn=turn, after=answers))
-        answers += turn != NOWHERE
     return found
 
 

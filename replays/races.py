@@ -15,6 +15,7 @@ NEARBY = 512  # steps before and after that are looked at: more are hardly under
 
 def changed_beside(plan: Plan, step: Step) -> bool:
     """Tell whether something that a step is about was changed while it was under way."""
+    step = plan.steps[step.number]  # with the turns it had in the recording, whatever order it is played in
     mine = set(_touched(plan, step))
     return any(
         OPS[other.opcode].mutates and not mine.isdisjoint(_touched(plan, other))

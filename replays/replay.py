@@ -26,7 +26,7 @@ from replays.reasons import Skip
 from replays.recording import Step
 from replays.report import NONE, Counts, Latency, ReplayReport
 from replays.rules import RuleSet
-from replays.schedule import Needs, Schedule, Turns
+from replays.schedule import Needs, Schedule, Turns, one_by_one
 from replays.session import Session
 from replays.sites import NOWHERE, UNIQUE_AT
 from replays.talk import U64
@@ -61,7 +61,6 @@ def plan_for(trace: Trace, options: ReplayOptions) -> Plan:
     return make_plan(
         trace,
         options.channel,
-        order=options.order,
         allow_writes=options.allow_writes,
         zero_fill=options.zero_fill,
     )
@@ -140,7 +139,8 @@ class _Replay:
         if self._options.order is Order.DEPENDENCIES:
             schedule = Needs(plan.steps, *waits(plan))
         else:
-            schedule = Turns(plan.steps, plan.answer_count)
+            is_serial = self._options.order is Order.SERIAL
+            schedule = Turns(one_by_one(plan.steps) if is_serial else plan.steps, plan.answer_count)
         if plan.init != NOWHERE:  # is done
             schedule.take()
             schedule.done(plan.steps[plan.init])

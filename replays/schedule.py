@@ -70,6 +70,16 @@ class Turns:
         return len(self._steps) - self._next
 
 
+def one_by_one(steps: Sequence[Step]) -> list[Step]:
+    """Number the answers by their requests, and let each request wait for all before it."""
+    found, answers = [], 0
+    for step in steps:
+        turn = answers if step.turn != NOWHERE else NOWHERE
+        found.append(step._replace(turn=turn, after=answers))
+        answers += turn != NOWHERE
+    return found
+
+
 class Needs:
     """Steps go as soon as all they wait for are done; of those that may, the earliest first."""
 
