@@ -12,6 +12,7 @@ import os
 import sys
 from dataclasses import asdict, dataclass
 
+from examples.demo import mounts
 from replays.transports import launcher
 from tests.replays.transports.kernel import MEBIBYTE, ROOT, Kernel
 
@@ -45,6 +46,7 @@ class Heard:
     written_bytes: int = 0
     read_back: bool = False
     destroyed: bool = False
+    mounted: tuple[str, ...] = ()  # while it served: by nobody's wish
     ended: str = ""
 
 
@@ -54,6 +56,8 @@ def converse(order: Order) -> Heard:
     heard = Heard(os.getuid(), launched.transport.name, launched.how)
     try:
         _talk(Kernel(launched.transport), heard, order.writable)
+        places = [mount.mount_point for mount in mounts.fuse_mounts()]
+        heard.mounted = tuple(place for place in places if place in order.argv or "fusewire-mount-" in place)
     finally:
         heard.ended = launched.transport.close().how
     return heard
