@@ -94,12 +94,12 @@ class Judge:
             for dot in DOTS:
                 ours.pop(dot, None)
                 theirs.pop(dot, None)
-        found = []
+        found: list[Found] = []
         if rules.counts("names") and ours.keys() != theirs.keys():
             only = sorted(ours.keys() - theirs.keys()), sorted(theirs.keys() - ours.keys())
             found.append(Found("names", "entries", list(only[0]), list(only[1]), True))
         for name in sorted(ours.keys() & theirs.keys()):
-            found += self._entries(op, ours[name], theirs[name])
+            found += map(self._with_unknown_types, self._entries(op, ours[name], theirs[name]))
         self._judged(step, op, found, self._session.recording.reply(step), b"", NONE)
 
     def _entries(self, op: Op, ours: Entry, theirs: Entry) -> Iterable[Found]:
@@ -112,6 +112,12 @@ class Judge:
                 )
         elif ours.type != theirs.type and comparator.rules.counts("entry-type"):
             yield Found("entry-type", "type", ours.type, theirs.type, True)
+
+    def _with_unknown_types(self, item: Found) -> Found:
+        if item.rule == "entry-type" and not (item.recorded and item.live):
+            counts = self._session.comparator.rules.counts("unknown-entry-type")
+            return item._replace(rule="unknown-entry-type", counts=counts)
+        return item
 
     # ---- everything else -------------------------------------------------------------------------------------------
 

@@ -145,6 +145,7 @@ FIELD_RULES = (
 MESSAGE_RULES = (
     Rule("error", True, "whether it worked, and why not"),
     Rule("names", True, "which names a directory holds"),
+    Rule("unknown-entry-type", False, "DT_UNKNOWN is always allowed: who wants to know asks for attributes"),
     Rule("dots", False, '"." and ".." in a listing are the kernel\'s to show or not'),
     Rule("length", True, "the kernel refuses a reply that is shorter or longer than it must be"),
     Rule("malformed", True, "the kernel refuses such a message, and its caller gets EIO"),
