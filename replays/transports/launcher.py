@@ -44,13 +44,16 @@ def choose(argv: Sequence[str], transport: str = AUTO) -> Choice:
     if transport != AUTO and transport not in TRANSPORTS:
         raise TracerError(f"there is no transport {transport!a}", f"one of: {', '.join((AUTO, *TRANSPORTS))}")
     check_server(argv)
-    return _by_program(program_path(argv[0])) if transport == AUTO else Choice(transport, "as you said")
+    if transport != AUTO:
+        return Choice(transport, "as you said")
+    for word in argv:  # it may be started by another program: a dynamic loader, a wrapper
+        if _VIRTIOFSD in (program := program_path(word)).name and os.access(program, os.X_OK) and program.is_file():
+            return Choice(VHOST_USER, f"{printable(os.fsencode(program.name))} is a daemon of virtiofs")
+    return _by_program(program_path(argv[0]))
 
 
 def _by_program(program: Path) -> Choice:
     name = printable(os.fsencode(program.name))
-    if _VIRTIOFSD in program.name:
-        return Choice(VHOST_USER, f"{name} is a daemon of virtiofs")
     try:
         libfuse = next((library for library in needed_libraries(program) if library.startswith(_LIBFUSE3)), None)
         if libfuse is not None:

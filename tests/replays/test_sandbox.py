@@ -15,6 +15,7 @@ import pytest
 from replays.sandbox import Change, Sandbox
 from replays.transports import launcher, process
 from tests.conftest import MakeServer
+from tests.replays.transports import virtiofs
 from tests.replays.transports.kernel import Kernel
 from tests.servers.base import seed
 from tests.servers.real import Bindfs, PassthroughLl, WithSource
@@ -162,6 +163,24 @@ def test_a_real_server_writes_into_its_sandbox(kind: type[WithSource], transport
         assert launched.transport.name == transport
         assert sandbox.changes() == [Change("deleted", "link"), Change("created", "made")]
     assert state(server.source) == before
+
+
+@pytest.mark.parametrize("kind", virtiofs.KINDS)
+def test_a_daemon_of_virtiofs_writes_into_its_sandbox(kind: str, tmp_path: Path) -> None:
+    if (reason := virtiofs.why_not(kind)) is not None:
+        pytest.skip(reason)
+    seed(source := tmp_path / "source")
+    before = state(source)
+    with Sandbox(source) as sandbox:
+        transport = launcher.launch(virtiofs.argv(kind, source), overlay=sandbox.overlay).transport
+        kernel = Kernel(transport)
+        kernel.begin()
+        create = {"flags": os.O_RDWR | os.O_CREAT, "mode": 0o100644, "umask": 0, "open_flags": 0}
+        assert kernel.ask("CREATE", 1, **create, name=b"made").error == 0
+        transport.close()
+        assert transport.name == "vhost-user"
+        assert sandbox.changes() == [Change("created", "made")]
+    assert state(source) == before
 
 
 def test_a_source_that_is_no_directory_is_named(tmp_path: Path) -> None:

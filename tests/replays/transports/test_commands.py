@@ -94,4 +94,6 @@ def test_a_daemon_of_virtiofs_is_reached_by_vhost_user(tmp_path: Path) -> None:
     daemon.write_text("#!/bin/sh\n")
     daemon.chmod(0o755)
     assert launcher.choose([str(daemon)]).transport == "vhost-user"
+    assert launcher.choose(["env", str(daemon), "--shared-dir=/srv"]).transport == "vhost-user"
+    assert launcher.choose(["true", f"--log={daemon}", "virtiofsd"]).transport == "seccomp"
     assert launcher.choose([str(daemon)], "seccomp") == launcher.Choice("seccomp", "as you said")
