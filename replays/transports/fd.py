@@ -6,6 +6,7 @@ Nothing is opened and nothing mounted, so it needs no privilege, and no /dev/fus
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from typing import Final
 
 from replays.transports.bpf import NO_MOUNTS, WHOLE_REPLIES, program
@@ -17,7 +18,9 @@ from replays.transports.syscalls import abi_here
 NAME: Final = "fd"
 
 
-def connect(command: Command, overlay: Overlay | None = None) -> SocketTransport:
+def connect(
+    command: Command, overlay: Overlay | None = None, environment: Mapping[str, str] | None = None
+) -> SocketTransport:
     """Start a server on a socket of ours. TracerError when it cannot be started."""
     code = program(abi_here(), WHOLE_REPLIES + NO_MOUNTS)
     ours, theirs, most_bytes = pair()
@@ -26,7 +29,7 @@ def connect(command: Command, overlay: Overlay | None = None) -> SocketTransport
             number = theirs.fileno()
             inode = os.fstat(number).st_ino
             served = command.serving(f"/dev/fd/{number}")
-            process = start(served, descriptors=(number,), code=code, overlay=overlay)
+            process = start(served, descriptors=(number,), code=code, overlay=overlay, environment=environment)
     except BaseException:
         ours.close()
         raise

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -70,19 +70,20 @@ def launch(
     transport: str = AUTO,
     timeout_s: float = START_TIMEOUT_S,
     overlay: Overlay | None = None,
+    environment: Mapping[str, str] | None = None,
 ) -> Launched:
     """Start a server from its command, written as one would start it, and connect to it.
 
     A mount point in it, or {} in its place, is replaced by what the server is to serve. With `overlay`, which
-    `replays.sandbox` makes, the server finds that over its source. Raises TracerError when this machine, the command
-    or the server does not allow it; ServerGone when the server ends meanwhile.
+    `replays.sandbox` makes, the server finds that over its source. `environment` is its whole one; None: ours. Raises
+    TracerError when this machine, the command or the server does not allow it; ServerGone when it ends meanwhile.
     """
     choice = choose(argv, transport)
     how = f"transport {choice.transport}: {choice.reason}"
     if choice.transport == VHOST_USER:
-        return Launched(vhost_user.launch(argv, timeout_s=timeout_s, overlay=overlay), how)
+        return Launched(vhost_user.launch(argv, timeout_s=timeout_s, overlay=overlay, environment=environment), how)
     parsed = command.parse(argv)
     how += f"; its mount point {parsed.mount_point} stays untouched"
     if choice.transport == fd.NAME:
-        return Launched(fd.connect(parsed, overlay), how)
-    return Launched(seccomp.connect(parsed, timeout_s, overlay), how)
+        return Launched(fd.connect(parsed, overlay, environment), how)
+    return Launched(seccomp.connect(parsed, timeout_s, overlay, environment), how)

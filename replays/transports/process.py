@@ -11,7 +11,7 @@ import socket
 import stat
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Final, NamedTuple
 
@@ -121,10 +121,12 @@ def start(
     code: bytes = b"",
     listen: bool = False,
     overlay: Overlay | None = None,
+    environment: Mapping[str, str] | None = None,
 ) -> ServerProcess:
     """Start a server that inherits `descriptors`, under the BPF program `code` and over `overlay` if there is one.
 
-    It leads a process group of its own and is killed when we die. Raises TracerError when it cannot be started.
+    It leads a process group of its own and is killed when we die. `environment` is its whole one; None: ours. Raises
+    TracerError when it cannot be started.
     """
     check_server(argv)
     if code:
@@ -139,6 +141,7 @@ def start(
             stdout=output.to,
             stderr=output.to,
             pass_fds=(theirs.fileno(), *descriptors),
+            env=environment,
             start_new_session=True,  # Ctrl-C in our terminal is for us: we end it in order
         )
         output.start()

@@ -14,6 +14,7 @@ import socket
 import tempfile
 import threading
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from queue import Empty, SimpleQueue
 from typing import Final
@@ -74,7 +75,12 @@ class _Supervisor:
         shutil.rmtree(self._place, ignore_errors=True)
 
 
-def connect(command: Command, timeout_s: float = START_TIMEOUT_S, overlay: Overlay | None = None) -> SocketTransport:
+def connect(
+    command: Command,
+    timeout_s: float = START_TIMEOUT_S,
+    overlay: Overlay | None = None,
+    environment: Mapping[str, str] | None = None,
+) -> SocketTransport:
     """Start a server on a directory of ours, and return once it has opened the device.
 
     TracerError when this machine cannot do it, or the server ends, goes to the background or opens nothing in time.
@@ -87,7 +93,8 @@ def connect(command: Command, timeout_s: float = START_TIMEOUT_S, overlay: Overl
     if is_go_fuse(program_path(command.argv[0])):  # others may refuse a directory that is not empty
         (place / _GO_FUSE_FILE).touch()
     try:
-        process = start(command.serving(str(place)), code=code, listen=True, overlay=overlay)
+        served = command.serving(str(place))
+        process = start(served, code=code, listen=True, overlay=overlay, environment=environment)
     except BaseException:
         ours.close()
         theirs.close()

@@ -11,7 +11,7 @@ import os
 import socket
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -43,17 +43,24 @@ def connected(path: Path) -> socket.socket:
 
 
 def started(
-    argv: Sequence[str], timeout_s: float, overlay: Overlay | None = None
+    argv: Sequence[str],
+    timeout_s: float,
+    overlay: Overlay | None = None,
+    environment: Mapping[str, str] | None = None,
 ) -> tuple[ServerProcess, socket.socket]:
     """Start a daemon and connect to it, wherever its words tell it to listen.
 
     Raises TracerError when it cannot be started, ServerGone when it ends, or has no socket within `timeout_s`.
     """
     path = _socket_path(argv)
-    return _listening(argv, overlay) if path is None else _listening_at(argv, path, timeout_s, overlay)
+    if path is None:
+        return _listening(argv, overlay, environment)
+    return _listening_at(argv, path, timeout_s, overlay, environment)
 
 
-def _listening(argv: Sequence[str], overlay: Overlay | None) -> tuple[ServerProcess, socket.socket]:
+def _listening(
+    argv: Sequence[str], overlay: Overlay | None, environment: Mapping[str, str] | None
+) -> tuple[ServerProcess, socket.socket]:
     """Hand a socket over that listens already: nobody waits until the daemon has made one."""
     with tempfile.TemporaryDirectory(prefix="fusewire-") as directory, socket.socket(socket.AF_UNIX) as listener:
         path = Path(directory) / "virtiofs"  # a directory of its own: nobody else may connect
@@ -61,7 +68,9 @@ def _listening(argv: Sequence[str], overlay: Overlay | None) -> tuple[ServerProc
         listener.listen(1)
         connection = connected(path)
         try:
-            process = start([*argv, f"--fd={listener.fileno()}"], descriptors=(listener.fileno(),), overlay=overlay)
+            number = listener.fileno()
+            words = [*argv, f"--fd={number}"]
+            process = start(words, descriptors=(number,), overlay=overlay, environment=environment)
         except BaseException:
             connection.close()
             raise
@@ -69,12 +78,16 @@ def _listening(argv: Sequence[str], overlay: Overlay | None) -> tuple[ServerProc
 
 
 def _listening_at(
-    argv: Sequence[str], path: Path, timeout_s: float, overlay: Overlay | None
+    argv: Sequence[str],
+    path: Path,
+    timeout_s: float,
+    overlay: Overlay | None,
+    environment: Mapping[str, str] | None,
 ) -> tuple[ServerProcess, socket.socket]:
     """Connect to the socket that the daemon makes, as soon as it is there."""
     if path.exists():
         raise TracerError(f"{_shown(path)} is there already", "remove it, or leave --socket-path out")
-    process = start(argv, overlay=overlay)
+    process = start(argv, overlay=overlay, environment=environment)
     try:
         deadline_s = time.monotonic() + timeout_s
         while time.monotonic() < deadline_s:

@@ -12,7 +12,7 @@ import platform
 import select
 import socket
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -212,6 +212,7 @@ def launch(
     most_bytes: int = MOST_BYTES,
     timeout_s: float = ANSWER_TIMEOUT_S,
     overlay: Overlay | None = None,
+    environment: Mapping[str, str] | None = None,
 ) -> VhostUserTransport:
     """Start a daemon, over an overlay if there is one, and connect to it; it is ended with the transport.
 
@@ -219,7 +220,7 @@ def launch(
     cannot be started, ServerGone, with the last it said, when it does not become a daemon of virtiofs.
     """
     _refuse_weakly_ordered()
-    process, connection = started(argv, timeout_s, overlay)
+    process, connection = started(argv, timeout_s, overlay, environment)
     return VhostUserTransport(connection, process, most_bytes=most_bytes, timeout_s=timeout_s)
 
 

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
-from replays.transports import command, launcher, programs
+from replays.transports import command, launcher, process, programs
 from tracer.errors import TracerError
 
 
@@ -97,3 +98,12 @@ def test_a_daemon_of_virtiofs_is_reached_by_vhost_user(tmp_path: Path) -> None:
     assert launcher.choose(["env", str(daemon), "--shared-dir=/srv"]).transport == "vhost-user"
     assert launcher.choose(["true", f"--log={daemon}", "virtiofsd"]).transport == "seccomp"
     assert launcher.choose([str(daemon)], "seccomp") == launcher.Choice("seccomp", "as you said")
+
+
+def test_a_server_has_the_environment_it_is_given_and_no_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FUSEWIRE_OURS", "1")
+    child = process.start([sys.executable, "-c", "import os; print(dict(os.environ))"], environment={"THEIRS": "2"})
+    assert child.has_ended(20)
+    said = child.end().output
+    assert "'THEIRS': '2'" in said
+    assert "FUSEWIRE_OURS" not in said
