@@ -68,6 +68,7 @@ class Engine:
         self._live_uniques: dict[int, int] | None = (  # recorded -> live, of requests under way
             {} if any(step.opcode in self._interrupts for step in session.plan.steps) else None
         )
+        self.server_failed = False
         self.pairs: list[tuple[int, int]] = []
         self.opcodes, self.recorded_ns, self.live_ns = array("q"), array("q"), array("q")
 
@@ -78,6 +79,7 @@ class Engine:
         try:
             return self._run()
         except ServerGone as gone:
+            self.server_failed = True
             for sent in self._under_way.values():
                 if sent.step is not None and sent.step.turn != NOWHERE:
                     self.player.judge.broken(sent.step, "no-answer", b"", sent.live_exchange)
@@ -143,6 +145,7 @@ class Engine:
         return most is not None and self.player.judge.first_count >= most
 
     def _timed_out(self) -> str:
+        self.server_failed = True
         waiting = [sent.step for sent in self._under_way.values() if sent.step is not None]
         for sent in self._under_way.values():
             if sent.step is not None and sent.step.turn != NOWHERE:

@@ -40,8 +40,10 @@ FIRST_UNIQUE = 2  # of INIT on a fresh connection
 INIT_ROOM = 16 + 64  # a reply header and the newest fuse_init_out
 
 
-def replay(trace: Trace, transport: Transport, options: ReplayOptions | None = None) -> ReplayReport:
-    """Play one channel of `trace` on `transport`, and compare every answer.
+def replay(
+    trace: Trace, transport: Transport, options: ReplayOptions | None = None, plan: Plan | None = None
+) -> ReplayReport:
+    """Play one channel of `trace` on `transport`, and compare every answer. `plan` is what `plan_for` gave, if made.
 
     Always ends the server. TracerError when nothing can be played, or the server does not come to terms in INIT;
     whatever happens after that is in the report.
@@ -49,7 +51,7 @@ def replay(trace: Trace, transport: Transport, options: ReplayOptions | None = N
     options = options or ReplayOptions()
     try:
         rules = RuleSet(options.ignore, strict=options.strict)
-        plan = plan_for(trace, options)
+        plan = plan or plan_for(trace, options)
         report = _Replay(plan, transport, options, rules).run()
     finally:
         ending = transport.close()
@@ -200,6 +202,7 @@ class _Replay:
             max(times) - min(times),
             as_pairs(pairs),
             stopped,
+            engine.server_failed,
         )
 
 

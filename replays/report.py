@@ -100,6 +100,7 @@ class ReplayReport:
     recorded_ns: int  # from the first to the last request in the recording
     pairs: npt.NDArray[np.int64]  # rows of (recorded exchange, live exchange), by recorded exchange
     stopped: str = ""
+    server_failed: bool = False  # why it stopped: the server went, broke the transport's rules, or never answered
     ending: Ending | None = None
 
     @property
