@@ -32,6 +32,7 @@ from replays.transports.base import Answer, ServerGone, Transport
 DESTROY = OPS_BY_NAME["DESTROY"].code
 IO_ERROR = reply_of(b"", -5)  # what a caller gets for a reply that the kernel refuses
 _HEADER = struct.Struct("<IiQ")
+_NEVER_NS = 1 << 62
 
 
 class _Sent(NamedTuple):
@@ -88,6 +89,8 @@ class Engine:
     def _run(self) -> str:
         timeout_ns, transport = int(self._options.timeout_s * 1e9), self._transport
         last_ns = time.monotonic_ns()
+        limit_s = self._options.limit_s
+        end_ns = _NEVER_NS if limit_s is None else last_ns + int(limit_s * 1e9)
         if self._pace is not None:
             self._pace.start(last_ns)
         while True:
@@ -95,7 +98,7 @@ class Engine:
             transport.flush()
             if not self._schedule.left and not self._is_anybody_awaited():
                 return ""
-            answers = transport.complete(self._patience_s(due_ns, last_ns + timeout_ns))
+            answers = transport.complete(self._patience_s(due_ns, last_ns + timeout_ns, end_ns))
             for answer in answers:
                 self._take(answer)
             now_ns = time.monotonic_ns()
@@ -103,6 +106,8 @@ class Engine:
                 last_ns = now_ns
             elif now_ns - last_ns > timeout_ns:
                 return self._timed_out()
+            if now_ns > end_ns:
+                return f"not done within {limit_s:g} s"
             if self._has_enough():
                 return f"ended after {self.player.judge.first_count} differences"
 
@@ -127,11 +132,11 @@ class Engine:
             self._begin(step)
         return None
 
-    def _patience_s(self, due_ns: int | None, deadline_ns: int) -> float:
+    def _patience_s(self, due_ns: int | None, deadline_ns: int, end_ns: int) -> float:
         now_ns = time.monotonic_ns()
         if due_ns is not None:
-            return max(0.0, (due_ns - now_ns - CLOSE_NS) / 1e9)
-        return max(0.001, (deadline_ns - now_ns) / 1e9)
+            return max(0.0, (min(due_ns, end_ns) - now_ns - CLOSE_NS) / 1e9)
+        return max(0.001, (min(deadline_ns, end_ns) - now_ns) / 1e9)
 
     def _is_anybody_awaited(self) -> bool:
         """Whether an answer is still to come that came in the recording, or that a talk waits for."""

@@ -36,6 +36,7 @@ class ReplayOptions:
     strict: bool = False  # compare what may well differ, too
     max_differences: int | None = None  # end after so many that follow from no other
     timeout_s: float = 30.0  # for any one answer
+    limit_s: float | None = None  # for the whole dialogue after INIT
     uids: Mapping[int, int] = field(default_factory=dict)  # recorded user -> live one
     gids: Mapping[int, int] = field(default_factory=dict)
     edit: Edit | None = None
