@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import accumulate
 from typing import NamedTuple
 
 from dissectors.fields import Kind as FieldKind
@@ -44,30 +45,38 @@ class Touch(NamedTuple):
 class _Accesses:
     """Who touched a thing, as far as somebody may have to wait for them."""
 
-    beside: list[int] = field(default_factory=list)  # steps that touched all of it, beside others
-    others: list[tuple[int, bool, int, int]] = field(default_factory=list)  # step, alone, from, to
+    beside: list[Step] = field(default_factory=list)  # touched all of it, beside others
+    others: list[tuple[Step, bool, int, int]] = field(default_factory=list)  # step, alone, from, to
+    owners: list[Step] = field(default_factory=list)  # had all of it alone, and may still be under way
 
-    def touched(self, step: Step, touch: Touch, steps: Sequence[Step]) -> list[int]:
-        """Return the earlier steps that this one must not overtake."""
+    def touched(self, step: Step, touch: Touch, settled: int) -> list[int]:
+        """Return the earlier steps that this one must not overtake; `settled` answers are there for all that follow."""
+        self._forget(settled)
         begin, end = touch.part
-        found = list(self.beside) if touch.alone else []
+        found = [other for other in self.beside if touch.alone]
         found += [
             other
             for other, alone, start, stop in self.others
             if (alone or touch.alone) and start < end and begin < stop
         ]
         is_whole = touch.part == EVERYTHING
-        if len(self.others) + touch.alone * len(self.beside) >= MOST_PARTS and not is_whole:
-            found = self.beside + [other for other, *_ in self.others]
+        if not is_whole and len(self.others) + touch.alone * len(self.beside) >= MOST_PARTS:
+            found = [*self.beside, *(other for other, *_ in self.others)]
             is_whole, touch = True, touch._replace(alone=True, part=EVERYTHING)
-        if touch.alone and is_whole:  # whoever comes later waits for this one, and so for what it waits for
-            self.beside = [other for other in self.beside if not _came_before(steps[other], step)]
-            self.others = [item for item in self.others if not _came_before(steps[item[0]], step)]
+        if touch.alone and is_whole:
+            self.owners.append(step)
         if touch.alone or not is_whole:
-            self.others.append((step.number, touch.alone, *touch.part))
+            self.others.append((step, touch.alone, *touch.part))
         else:
-            self.beside.append(step.number)
-        return [other for other in found if _came_before(steps[other], step)]
+            self.beside.append(step)
+        return [other.number for other in found if other.number != step.number and _came_before(other, step)]
+
+    def _forget(self, settled: int) -> None:
+        """Forget those before an owner that everybody who follows waits for: it has waited for them."""
+        for owner in [owner for owner in self.owners if owner.turn < settled]:
+            self.owners.remove(owner)
+            self.beside = [other for other in self.beside if not _came_before(other, owner)]
+            self.others = [item for item in self.others if item[0] is owner or not _came_before(item[0], owner)]
 
 
 def waits(plan: Plan) -> tuple[list[tuple[int, ...]], list[int]]:
@@ -79,6 +88,7 @@ def waits(plan: Plan) -> tuple[list[tuple[int, ...]], list[int]]:
     since: list[int] = []  # steps since the last barrier
     barrier = NOWHERE
     touches = _Touches(recording)
+    settled = _settled(plan.steps)
     by_unique: dict[int, int] = {}
     for step in plan.steps:
         starts.append(_target(recording, step, by_unique))
@@ -92,7 +102,7 @@ def waits(plan: Plan) -> tuple[list[tuple[int, ...]], list[int]]:
             since = [other for other in since if not _came_before(plan.steps[other], step)]
             barrier = step.number
         for touch in touches.of(step):
-            needed.update(accesses[touch.thing].touched(step, touch, plan.steps))
+            needed.update(accesses[touch.thing].touched(step, touch, settled[step.number]))
         since.append(step.number)
         needed.discard(step.number)
         found.append(tuple(sorted(needed)))
@@ -102,6 +112,12 @@ def waits(plan: Plan) -> tuple[list[tuple[int, ...]], list[int]]:
 def _came_before(other: Step, step: Step) -> bool:
     """Tell whether `other` was done when `step` was asked."""
     return other.turn == NOWHERE or other.turn < step.after
+
+
+def _settled(steps: Sequence[Step]) -> list[int]:
+    """Return for each step how many answers were there when it and all that follow were asked."""
+    found = list(accumulate(reversed([step.after for step in steps]), min))
+    return found[::-1]
 
 
 def _target(recording: Recording, step: Step, by_unique: dict[int, int]) -> int:
@@ -117,7 +133,7 @@ class _Touches:
     def __init__(self, recording: Recording) -> None:
         self._recording = recording
         self._children: dict[tuple[int, bytes], int] = {}
-        self._known: set[int] = set()
+        self._known: dict[int, int] = {}  # node -> turn of the first answer that gave it
 
     def of(self, step: Step) -> Iterator[Touch]:
         """Yield what a step touches."""
@@ -126,7 +142,7 @@ class _Touches:
         if kind is Manner.FORGET:
             for node, _ in self._recording.forgotten(step):
                 yield Touch(("id", node), True)
-                self._known.discard(node)
+                self._known.pop(node, None)
             return
         if kind is Manner.INTERRUPT:
             return
@@ -143,11 +159,12 @@ class _Touches:
             yield from self._content(op, step)
 
     def _given(self, op: Op, step: Step) -> Iterator[Touch]:
-        """Whoever uses an id waits for the first reply that gives it; its attributes are read."""
+        """Whoever uses an id waits for the replies that may have given it first; its attributes are read."""
         for given in givens(self._recording, step):
             if given.node:
-                yield Touch(("id", given.node), op.mutates or given.node not in self._known)
-                self._known.add(given.node)
+                known = self._known.get(given.node)
+                yield Touch(("id", given.node), op.mutates or known is None or known >= step.after)
+                self._known[given.node] = step.turn if known is None else min(known, step.turn)
                 yield Touch(("content", given.node), op.mutates)
                 if given.name:
                     self._children[self._recording.node(step), given.name] = given.node

@@ -44,16 +44,21 @@ def _entry(session: Session, reply: bytes) -> tuple[int, int]:
 
 def find_node(session: Session, step: Step, like: bytes | bytearray, node: int) -> Talk:
     """Look a node up by its path, a directory after the other; SkipStep when the path is not known or not there."""
+    if node in session.not_there:
+        raise SkipStep(Skip.UNKNOWN_NODE)
     reply = b""
     for parent, name, child in _way(session, step, node):
         live = session.mapper.node(parent)
         if live is None or not is_safe_name(name):
             raise SkipStep(Skip.UNKNOWN_NODE)
+        if unlikely(LOOKUP, session.mapper.types.get(parent, 0), {}) is not None:
+            raise SkipStep(Skip.NOT_A_DIRECTORY)
         message = request_like(like, LOOKUP.code, live, name + b"\0")
         session.added[LOOKUP.code] += 1
         reply = yield Ask(message, session.translator.room(message, LOOKUP.code))
         found, mode = _entry(session, reply) if error_of(reply) == 0 else (0, 0)
         if not found:
+            session.not_there.add(node)
             raise SkipStep(Skip.UNKNOWN_NODE)
         session.mapper.entry(child, found, mode, is_learned=True)
     session.notes.add("learned", "nodes were looked up by their paths", exchange=step.exchange)
@@ -90,6 +95,6 @@ def find_handle(session: Session, step: Step, like: bytes | bytearray, node: int
     fh = (opened or {}).get("fh")
     if not isinstance(fh, int):
         raise SkipStep(Skip.UNKNOWN_HANDLE)
-    session.mapper.opened(key, fh)
+    session.mapper.opened(key, live, fh)
     session.notes.add("learned", "files were opened with the flags of their READ or WRITE", exchange=step.exchange)
     return reply

@@ -30,7 +30,8 @@ class Mapper:
         self.nodes: dict[int, int] = {ROOT_ID: ROOT_ID}  # recorded -> live: read on the hot path
         self.types: dict[int, int] = {ROOT_ID: 0o040000}  # recorded -> S_IFMT bits, as the live server says
         self._held: dict[int, _Held] = {}
-        self.handles: dict[HandleKey, int] = {}  # -> live: read on the hot path
+        self.handles: dict[HandleKey, tuple[int, int]] = {}  # -> live handle, live node: read on the hot path
+        self._live: dict[int, int] = {}  # live node -> lookups held of it, by all recorded nodes together
 
     # ---- nodes -----------------------------------------------------------------------------------------------------
 
@@ -49,6 +50,7 @@ class Mapper:
             held.recorded += 1
         if live != ROOT_ID:
             held.live[live] = held.live.get(live, 0) + 1
+            self._live[live] = self._live.get(live, 0) + 1
         self.nodes[recorded] = live
         if mode:
             self.types[recorded] = mode & 0o170000
@@ -77,7 +79,15 @@ class Mapper:
         del self._held[recorded]
         self.nodes.pop(recorded, None)
         self.types.pop(recorded, None)
+        for live, count in held.live.items():
+            self._live[live] -= count
+            if not self._live[live]:
+                del self._live[live]
         return list(held.live.items())
+
+    def is_held(self, live: int) -> bool:
+        """Tell whether the live server still keeps a node for us."""
+        return live == ROOT_ID or live in self._live
 
     def owed(self, recorded: int) -> tuple[int, int]:
         """Return the lookups held of a node: (in the recording, of the live server)."""
@@ -86,9 +96,12 @@ class Mapper:
 
     # ---- handles ---------------------------------------------------------------------------------------------------
 
-    def opened(self, key: HandleKey, live: int) -> None:
-        """Both servers opened something; `key` tells this opening from others that got the same number."""
-        self.handles[key] = live
+    def opened(self, key: HandleKey, live_node: int, live: int) -> None:
+        """Both servers opened something; `key` tells this opening from others that got the same number.
+
+        A handle goes with the live node it was opened on, whatever the recorded number means later.
+        """
+        self.handles[key] = live, live_node
 
     def released(self, key: HandleKey) -> None:
         """The handle is let go."""

@@ -174,6 +174,8 @@ def _refusal(recording: Recording, step: Step, *, allow_writes: bool, zero_fill:
         return Skip.WRITES
     if step.end - step.at < step.wire_len and not (zero_fill and _is_only_payload_cut(recording, step, op)):
         return Skip.CUT
+    if not recording.is_sound(step):
+        return Skip.MALFORMED
     if not (op.mutates or op is OPEN or any(field.kind is FieldKind.NAME for field in op.request) or _reads(op)):
         return None
     values = recording.values(step)

@@ -15,13 +15,14 @@ from replays.reasons import Skip, SkipStep
 from replays.recording import Step
 from replays.report import NONE
 from replays.session import Session
-from replays.sites import NOWHERE, Manner, gives_ids, reply_sites
+from replays.sites import NODE_AT, NOWHERE, Manner, gives_ids, reply_sites
 from replays.splitting import read_in_parts, write_in_parts
 from replays.talk import U32, U64, Ask, Talk, error_of
 from replays.translate import UnmappedHandle, UnmappedNode, forget_messages
 
 READ, WRITE, LOOKUP = (OPS_BY_NAME[name].code for name in ("READ", "WRITE", "LOOKUP"))
 GIVERS = frozenset(op.code for op in OPS.values() if gives_ids(op))
+OPENERS = frozenset(op.code for op in OPS.values() if op.enosys is Enosys.OPENED)
 RELEASES = frozenset(op.code for op in OPS.values() if op.releases)
 MOST_IDS = 8  # that one request names, with room to spare
 HARMLESS = frozenset(
@@ -43,6 +44,7 @@ class Player:
         self._fallbacks = Fallbacks(session)
         self.judge = Judge(session, self._blame)
         self.interrupted: set[int] = set()  # numbers of steps that an INTERRUPT named while they were under way
+        self._opening: dict[int, int] = {}  # step -> the live node it opens
         self.skipped: Counter[str] = Counter()
         self.sent = self.answered = self.compared = self.same = 0
         ways: dict[Manner, Callable[[Step], Ask | Talk]] = {Manner.LISTING: self._list}
@@ -76,8 +78,9 @@ class Player:
         if op.enosys is Enosys.INSTEAD or op.code == READDIRPLUS:
             return
         for given in self._recording.given(step):
-            if given.handle is not None:
-                self._mapper.opened(step.number, 0)
+            live = self._mapper.node(given.handle[0]) if given.handle is not None else None
+            if live is not None:
+                self._mapper.opened(step.number, live, 0)
         for key in step.handles if op.releases else ():
             self._mapper.released(key)
         raise SkipStep(Skip.NEVER_AGAIN)
@@ -96,6 +99,8 @@ class Player:
         self.sent += 1
         if step.opcode in RELEASES:
             self._let_go(step)
+        if step.opcode in OPENERS:
+            (self._opening[step.number],) = U64.unpack_from(message, NODE_AT)
         if step.opcode in (READ, WRITE):
             agreement, sites = self._session.agreement, self._translator.sites[step.opcode]
             most = agreement.max_read if step.opcode == READ else agreement.max_write
@@ -142,6 +147,7 @@ class Player:
         for node, lookups in self._recording.forgotten(step):
             was_held = was_held or self._mapper.owed(node) != (0, 0)
             pairs += self._mapper.forget(node, lookups)
+            self._session.not_there.discard(node)
             if self._mapper.node(node) is None:
                 self._blame.forgotten(node)
         if not pairs:
@@ -202,7 +208,7 @@ class Player:
         given = next(self._recording.given(step), None) if recorded else None
         if error_of(reply):
             if error_of(reply) == -38 and op.enosys is Enosys.OPENED and given is not None and given.handle is not None:
-                mapper.opened(step.number, 0)
+                mapper.opened(step.number, self._opening.pop(step.number, 0), 0)
             return
         sites = reply_sites(op, self._session.agreement.context, len(reply))
         node = U64.unpack_from(reply, sites.node_at)[0] if sites.node_at != NOWHERE else 0
@@ -212,8 +218,9 @@ class Player:
                 mapper.entry(given.node, node, mode)
             else:
                 self._session.give_back(node)
-        if sites.handle_at != NOWHERE and given is not None and given.handle is not None:
-            mapper.opened(step.number, U64.unpack_from(reply, sites.handle_at)[0])
+        opened_on = self._opening.pop(step.number, 0) or node
+        if opened_on and sites.handle_at != NOWHERE and given is not None and given.handle is not None:
+            mapper.opened(step.number, opened_on, U64.unpack_from(reply, sites.handle_at)[0])
 
     def _let_go(self, step: Step) -> None:
         """Let go of the handle, and of nodes that its listing gave out to nobody.

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import NamedTuple
 
-from dissectors.fast import reader
+from dissectors.fast import Reader, reader
 from dissectors.layout import Context
 from dissectors.message import Value
 from dissectors.opcodes import OPS, ROOT_ID, Op
@@ -64,6 +64,10 @@ class Recording:
         return sites_by_opcode(self.context)
 
     @cached_property
+    def _reader(self) -> Reader:
+        return reader(self.context)
+
+    @cached_property
     def order(self) -> str:
         """Return struct's mark of the byte order."""
         return self.context.order
@@ -87,16 +91,21 @@ class Recording:
         (error,) = struct.unpack_from(self.order + "i", self.trace.file.mapped, step.reply_at + ERROR_AT)
         return int(error)
 
+    def is_sound(self, step: Step) -> bool:
+        """Tell whether the request is laid out as its operation is declared, to the byte."""
+        mapped = self.trace.file.mapped
+        return self._reader.request(mapped, step.at, step.end, step.opcode, step.wire_len) is not None
+
     def values(self, step: Step) -> Mapping[str, Value]:
         """Return the body values of the request, as many as can be read."""
-        found = reader(self.context).request(self.trace.file.mapped, step.at, step.end, step.opcode, step.wire_len)
+        found = self._reader.request(self.trace.file.mapped, step.at, step.end, step.opcode, step.wire_len)
         return self.trace.message(step.row).values if found is None else found
 
     def reply_values(self, step: Step) -> Mapping[str, Value]:
         """Return the body values of the reply, as many as can be read; {} for an error or none."""
         if step.reply_at == NOWHERE:
             return {}
-        found = reader(self.context).reply(
+        found = self._reader.reply(
             self.trace.file.mapped, step.reply_at, step.reply_end, step.opcode, self.values(step), step.reply_wire_len
         )
         if found is not None:

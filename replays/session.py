@@ -35,6 +35,7 @@ class Session:
     learns: bool = True
     listings: dict[HandleKey, Listing] = field(default_factory=dict)
     silenced: set[int] = field(default_factory=set)  # opcodes that were answered ENOSYS once and for all
+    not_there: set[int] = field(default_factory=set)  # recorded nodes that were looked up by their path in vain
     surplus: Pairs = field(default_factory=list)  # (live node, lookups) that nobody in the recording holds
     added: Counter[int] = field(default_factory=Counter)  # opcode -> requests that the recording has not
 

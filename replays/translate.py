@@ -74,9 +74,10 @@ class Translator:
         unpack, pack = U64.unpack_from, U64.pack_into
         length = len(message)
         nodes = self._mapper.nodes
-        if step.handles:  # before the nodes: what is not open is learnt by the recorded one
-            self._put_handles(step, message, sites)
+        opened_on = self._put_handles(step, message, sites) if step.handles else ()
         for at in sites.nodes:
+            if at in opened_on:
+                continue
             if at + 8 > length:
                 raise SkipStep(Skip.MALFORMED)
             (node,) = unpack(message, at)
@@ -85,19 +86,23 @@ class Translator:
                     raise UnmappedNode(node)
                 pack(message, at, nodes[node])
 
-    def _put_handles(self, step: Step, message: bytearray, sites: RequestSites) -> None:
-        keys, handles = iter(step.handles), self._mapper.handles
+    def _put_handles(self, step: Step, message: bytearray, sites: RequestSites) -> list[int]:
+        """Put live handles and the nodes they were opened on; return where those nodes are."""
+        keys, mapper, done = iter(step.handles), self._mapper, []
+        found = []
         for at, node_at, valid in sites.handles:
             if at + 8 <= len(message) and (valid is None or valid.holds(message, "<")):
-                key = next(keys, None)
-                if key not in handles:
+                key = next(keys)
+                live = mapper.handles.get(key)
+                if live is None or not mapper.is_held(live[1]):
                     (node,) = U64.unpack_from(message, node_at)
-                    raise (
-                        UnmappedNode(node)
-                        if key is None or node not in self._mapper.nodes
-                        else UnmappedHandle(node, key)
-                    )
-                U64.pack_into(message, at, handles[key])
+                    raise UnmappedHandle(node, key) if node in mapper.nodes else UnmappedNode(node)
+                found.append((at, node_at, live))
+                done.append(node_at)
+        for at, node_at, (handle, opened_on) in found:  # all or none: what is not open is learnt by the recorded ids
+            U64.pack_into(message, at, handle)
+            U64.pack_into(message, node_at, opened_on)
+        return done
 
     def _check_type(self, step: Step, op: Op) -> None:
         file_type = self._mapper.types.get(self._recording.node(step), 0)
