@@ -79,10 +79,9 @@ def as_pairs(pairs: Sequence[tuple[int, int]]) -> npt.NDArray[np.int64]:
 
 def live_pairs(live: Trace) -> npt.NDArray[np.int64]:
     """Return (recorded exchange, live exchange) of a trace that a replay wrote, by recorded exchange."""
-    pairs = []
-    for number, row in enumerate(live.first_rows.tolist()):
-        if int(live.records["kind"][row]) == Kind.REQUEST:
-            record = live.record(row)
-            if record.bridge is BridgeKind.REPLAY and record.desc_head:
-                pairs.append((record.desc_head - 1, number))
-    return as_pairs(pairs)
+    rows = live.first_rows.astype(np.int64)
+    numbers = np.flatnonzero(live.records["kind"][rows] == Kind.REQUEST)
+    heads = live.desc_heads(rows[numbers], BridgeKind.REPLAY).astype(np.int64)
+    pairs = np.stack([heads - 1, numbers], axis=1)[heads > 0]
+    ordered: npt.NDArray[np.int64] = pairs[np.argsort(pairs[:, 0], kind="stable")]
+    return ordered

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections import Counter
+from array import array
+from collections import defaultdict
 from collections.abc import Callable
 
 from dissectors.opcodes import OPS, OPS_BY_NAME, Enosys
@@ -45,7 +46,7 @@ class Player:
         self.judge = Judge(session, self._blame)
         self.interrupted: set[int] = set()  # numbers of steps that an INTERRUPT named while they were under way
         self._opening: dict[int, int] = {}  # step -> the live node it opens
-        self.skipped: Counter[str] = Counter()
+        self.skips: defaultdict[Skip, array[int]] = defaultdict(lambda: array("q"))  # recorded exchanges
         self.sent = self.answered = self.compared = self.same = 0
         ways: dict[Manner, Callable[[Step], Ask | Talk]] = {Manner.LISTING: self._list}
         self._ways = {code: ways.get(s.manner, self._ask) for code, s in session.translator.sites.items()}
@@ -67,8 +68,8 @@ class Player:
         return self._ways[step.opcode](step)
 
     def skip(self, step: Step, reason: Skip) -> None:
-        """Count a step that is not played."""
-        self.skipped[reason.name] += 1
+        """Take note of a step that is not played."""
+        self.skips[reason].append(step.exchange)
         if reason not in HARMLESS:
             self._blame.trouble(step)
 

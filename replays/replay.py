@@ -174,7 +174,7 @@ class _Replay:
         pairs = list(engine.pairs)
         if has_init:
             pairs.append((self._plan.steps[self._plan.init].exchange, self._init_exchange))
-        skipped = dict(player.skipped)
+        skipped = {reason.name: len(exchanges) for reason, exchanges in player.skips.items()}
         not_reached = len(self._plan.steps) - has_init - player.sent - sum(skipped.values())
         if not_reached > 0:
             skipped[Skip.NOT_REACHED.name] = not_reached
@@ -203,6 +203,7 @@ class _Replay:
             as_pairs(pairs),
             stopped,
             engine.server_failed,
+            skips=MappingProxyType({reason.name: exchanges for reason, exchanges in player.skips.items()}),
         )
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -102,6 +102,8 @@ class ReplayReport:
     stopped: str = ""
     server_failed: bool = False  # why it stopped: the server went, broke the transport's rules, or never answered
     ending: Ending | None = None
+    # Name of a reasons.Skip -> recorded exchanges, those that were not reached left out.
+    skips: Mapping[str, Sequence[int]] = field(default_factory=dict)
 
     @property
     def firsts(self) -> tuple[Difference, ...]:
