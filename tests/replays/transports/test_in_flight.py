@@ -34,7 +34,8 @@ def serving(server: WithSource, way: str) -> Iterator[Kernel]:
         kernel.begin(*OFFERED, *SPLICES)
         yield kernel
     finally:
-        transport.close()
+        ending = transport.close()
+    assert ending.how == "by itself", ending
 
 
 def opened(kernel: Kernel) -> tuple[int, int]:
@@ -80,6 +81,17 @@ def test_large_replies_of_several_threads_come_whole(kind: type[WithSource], way
         node, handle = opened(kernel)
         for offset, data in zip(OFFSETS, read_all_at_once(kernel, node, handle, OFFSETS), strict=True):
             assert data == CONTENT[offset : offset + READ_BYTES]
+
+
+@pytest.mark.parametrize("way", ["fd", "seccomp"])
+def test_a_server_with_a_device_for_each_thread_is_answered_on_all_of_them(way: str, make_server: MakeServer) -> None:
+    with serving(make_server(PassthroughLl, options=("clone_fd",)), way) as kernel:
+        node, handle = opened(kernel)
+        for offset, data in zip(OFFSETS, read_all_at_once(kernel, node, handle, OFFSETS), strict=True):
+            assert data == CONTENT[offset : offset + READ_BYTES]
+    # of a descriptor libfuse cannot make another one, says so, and goes on with the first
+    said = kernel.transport.close().output
+    assert ("trying to continue without -o clone_fd" in said) == (way == "fd"), said
 
 
 def test_without_its_filter_a_splicing_server_is_refused_when_its_pieces_could_be_mixed(
