@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Callable
 from pathlib import Path
 from queue import SimpleQueue
 from typing import Final
 
+from replays.transports.device import Device
 from replays.transports.notifier import Call, Notifier, string_at, words_at
 from replays.transports.syscalls import Abi
 
@@ -24,7 +26,7 @@ class KernelRole:
     name of each step: "open" of the device, "mount".
     """
 
-    def __init__(self, notifier: Notifier, abi: Abi, device: int, place: Path, happened: SimpleQueue[str]) -> None:
+    def __init__(self, notifier: Notifier, abi: Abi, device: Device, place: Path, happened: SimpleQueue[str]) -> None:
         self._notifier = notifier
         self._device = device
         self._happened = happened
@@ -70,7 +72,11 @@ class KernelRole:
         if path is None or os.path.normpath(os.fsdecode(path)) != DEVICE:
             self._notifier.proceed(call)
             return
-        self._notifier.give(call, self._device, cloexec=bool(flags & os.O_CLOEXEC))
+        with self._device.lent(call.pid) as device:
+            if device is None:
+                self._notifier.fail(call, errno.ENODEV)
+                return
+            self._notifier.give(call, device, cloexec=bool(flags & os.O_CLOEXEC))
         self._happened.put("open")
 
     # ---- mount(2) ----
@@ -86,6 +92,7 @@ class KernelRole:
         return name.partition(".")[0] in _FILE_SYSTEMS
 
     def _succeed_mount(self, call: Call) -> None:
+        self._device.let_go()  # the server has it, or the helper that mounts for it
         self._notifier.succeed(call)
         self._happened.put("mount")
 

@@ -21,6 +21,7 @@ from typing import Final
 
 from replays.transports.bpf import OUR_MOUNTS, WHOLE_REPLIES, program
 from replays.transports.command import Command
+from replays.transports.device import Device
 from replays.transports.kernel_role import DEVICE, KernelRole
 from replays.transports.notifier import Notifier
 from replays.transports.process import START_TIMEOUT_S, Overlay, ServerProcess, program_path, start
@@ -41,8 +42,8 @@ class _Supervisor:
     def __init__(self, listener: int, theirs: socket.socket, place: Path) -> None:
         self.happened: SimpleQueue[str] = SimpleQueue()
         self.notifier = Notifier(listener)
-        self._role = KernelRole(self.notifier, abi_here(), theirs.fileno(), place, self.happened)
-        self._theirs = theirs  # for servers that open the device once for each thread
+        self.device = Device(theirs)
+        self._role = KernelRole(self.notifier, abi_here(), self.device, place, self.happened)
         self._place = place
         self._end = os.eventfd(0)
         self._thread = threading.Thread(target=self._run, name="server-calls", daemon=True)
@@ -60,10 +61,6 @@ class _Supervisor:
                 ready.unregister(self.notifier.fd)
             elif (call := self.notifier.receive()) is not None:
                 self._role.answer(call)
-
-    def let_go(self) -> None:
-        """Close our copy of the server's end, so that it sees the end of the connection."""
-        self._theirs.close()
 
     def close(self) -> None:
         """Stop answering; every further call of the server fails."""
@@ -108,7 +105,7 @@ def connect(
         process,
         inode,
         is_served=supervisor.notifier.in_use,
-        release=supervisor.let_go,
+        release=supervisor.device.let_go,
         released=supervisor.close,
     )
     try:

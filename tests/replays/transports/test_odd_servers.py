@@ -73,7 +73,6 @@ def ask_on(transport: SocketTransport) -> None:
         ("longer than any reply", "sent a message of 1056784 bytes, longer than any reply (1052672 at most)"),
         ("answers what was not asked", "answered request 1002, which was not asked, or was answered before"),
         ("notifies of nothing", "sent a notification of code 0: there is none below 1"),
-        ("closes", "closed its end of the connection, and runs on"),
         (
             "becomes a daemon",
             "went to the background, where it can be neither watched nor ended in order: "
@@ -86,6 +85,12 @@ def test_what_a_server_does_wrong_is_one_line(habit: str, said: str, start: Star
     with pytest.raises(ServerGone) as gone:
         ask_on(transport)
     assert str(gone.value) == f"{Path(sys.executable).name} {said}"
+
+
+@pytest.mark.parametrize("transport", ["fd", "seccomp"])
+def test_a_server_that_closes_the_device_and_lives_on_is_found_out(transport: str, start: Start) -> None:
+    with pytest.raises(ServerGone, match="closed its end of the connection, and runs on"):
+        start("closes", transport).complete(WAIT_S)
 
 
 def test_what_was_right_is_handed_over_before_the_fault_is_told(start: Start) -> None:
@@ -289,7 +294,7 @@ def test_a_conversation_leaves_neither_descriptors_nor_threads_nor_directories(
         return len(list(Path("/proc/self/fd").iterdir())), threading.active_count(), len(list(tmp_path.iterdir()))
 
     before = held()
-    for habit in ("answers", "garbage", "exits"):
+    for habit in ("answers", "garbage", "closes", "exits"):
         # the last is found out while it starts, where it has to open the device
         with contextlib.suppress(ServerGone, TracerError), contextlib.closing(start(habit, transport)) as conversation:
             ask(conversation)
