@@ -62,6 +62,8 @@ class Listing:
             return 0
         if cookie == self.recorded.last:
             return self.live.last
+        if self.was_cut and cookie not in self.recorded.places:
+            return self.live.last  # of an entry that was not kept: nearly always the last
         name = self.recorded.places.get(cookie)
         return None if name is None else self.live.cookies.get(name)
 

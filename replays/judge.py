@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from dissectors.errnos import ERRNO
+from dissectors.fields import Kind
 from dissectors.message import Value
 from dissectors.opcodes import OPS, Op
+from dissectors.structs import REPLY_HEADER_SIZE
 from replays.blame import Blame
 from replays.compare import Answered, Found
 from replays.directories import DOTS, Listing
@@ -46,9 +48,20 @@ class Judge:
         recorded = Answered(recording.error(step) or 0, recording.reply_values(step), is_whole)
         live = comparator.answered(op, reply, asked)
         found = list(comparator.differences(op, recorded, live))
+        if not is_whole and not (recorded.error or live.error) and _is_data(op) and step.reply_wire_len != len(reply):
+            before, now = step.reply_wire_len - REPLY_HEADER_SIZE, len(reply) - REPLY_HEADER_SIZE
+            found.append(Found("length", "len", before, now, comparator.rules.counts("length")))
+        if self._session.is_zero_filled:
+            found = [self._meaningless(item) for item in found]
         if interrupted:
             found = [item._replace(rule="interrupted", counts=comparator.rules.counts("interrupted")) for item in found]
         return self._judged(step, op, found, recording.reply(step), reply, live_exchange)
+
+    def _meaningless(self, item: Found) -> Found:
+        """File contents say nothing when zeros were written for what was not recorded."""
+        if item.rule != "data":
+            return item
+        return item._replace(rule="zero-fill", counts=self._session.comparator.rules.counts("zero-fill"))
 
     def _judged(
         self, step: Step, op: Op, found: Iterable[Found], before: bytes, now: bytes, live_exchange: int
@@ -172,6 +185,11 @@ class Judge:
         self.first_count += difference.follower_of is None
         if len(self.differences) < MOST_DIFFERENCES:
             self.differences.append(difference)
+
+
+def _is_data(op: Op) -> bool:
+    """Whether a reply is nothing but bytes, so that its length alone says how many."""
+    return isinstance(op.reply, tuple) and len(op.reply) == 1 and op.reply[0].kind is Kind.DATA
 
 
 def _error_text(value: Value | None) -> str:

@@ -231,7 +231,11 @@ class Player:
         for key in step.handles:
             self._mapper.released(key)
             listing = self._session.listings.pop(key, None)
-            for node, lookups in listing.unclaimed() if listing is not None else ():
+            if listing is None:
+                continue
+            if not listing.was_compared:
+                self._session.notes.add("unread", "directories", opcode=step.opcode, exchange=step.exchange)
+            for node, lookups in listing.unclaimed():
                 self._session.give_back(node, lookups)
 
     def unanswered(self, step: Step) -> None:

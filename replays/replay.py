@@ -131,6 +131,7 @@ class _Replay:
             options.learn,
         )
         if options.zero_fill and any(step.end - step.at < step.wire_len for step in self._plan.steps):
+            session.is_zero_filled = True
             session.notes.add("zero-fill", "requests whose data was cut brought zeros")
         return session
 

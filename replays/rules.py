@@ -147,7 +147,7 @@ MESSAGE_RULES = (
     Rule("names", True, "which names a directory holds"),
     Rule("unknown-entry-type", False, "DT_UNKNOWN is always allowed: who wants to know asks for attributes"),
     Rule("dots", False, '"." and ".." in a listing are the kernel\'s to show or not'),
-    Rule("length", True, "the kernel refuses a reply that is shorter or longer than it must be"),
+    Rule("length", True, "how many bytes there were; what they were, the capture did not keep"),
     Rule("malformed", True, "the kernel refuses such a message, and its caller gets EIO"),
     Rule("unasked", True, "the kernel refuses an answer to nothing, or a second one"),
     Rule("no-answer", True, "the caller would wait for ever"),

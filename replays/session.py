@@ -33,6 +33,7 @@ class Session:
     comparator: Comparator
     notes: Notes
     learns: bool = True
+    is_zero_filled: bool = False  # zeros were written for data that was not recorded
     listings: dict[HandleKey, Listing] = field(default_factory=dict)
     silenced: set[int] = field(default_factory=set)  # opcodes that were answered ENOSYS once and for all
     not_there: set[int] = field(default_factory=set)  # recorded nodes that were looked up by their path in vain

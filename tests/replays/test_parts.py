@@ -170,6 +170,13 @@ def test_a_reader_that_goes_on_goes_on_where_the_live_listing_stopped_and_one_th
     assert listing.go_to(99) is None
 
 
+def test_a_reader_goes_on_behind_an_entry_that_the_capture_cut_off() -> None:
+    listing = Listing()
+    listing.heard([entry(b"a", 11)], is_whole=False)
+    listing.listed([entry(b"a", 901), entry(b"b", 902)])
+    assert listing.go_to(12) == 902
+
+
 def test_nodes_are_matched_by_name_over_all_portions() -> None:
     listing = Listing()
     listing.heard([entry(b"a", 1, 51), entry(b".", 2, 50)], is_whole=True)

@@ -31,6 +31,7 @@ from tests.replays.model import (
 )
 from tests.tracer.dialogue import REGULAR, Dialogue
 from tracer.errors import TracerError
+from tracer.records import Direction
 
 READDIRPLUS, RENAME2, NOTIFY_REPLY, SETLKW = 44, 45, 41, 33
 OPEN_BODY = struct.pack("<II", 0, 0)
@@ -173,6 +174,17 @@ def test_data_that_was_cut_is_not_made_up_unless_asked(tmp_path: Path) -> None:
     assert server.asked[-1][2][40:] == bytes(5)
     assert [note.rule for note in report.notes] == ["zero-fill"]
     assert not report.differences
+
+
+def test_of_an_answer_that_was_cut_the_length_and_what_was_kept_are_compared(tmp_path: Path) -> None:
+    dialogue = talk_of_a_file()
+    for length in (0, 100):  # the model's files are empty
+        dialogue.ask(READ, 50, read_body(100))
+        head = struct.pack("<IiQ", 16 + length, 0, dialogue.unique)
+        dialogue.add(Direction.TO_KERNEL, head, wire_len=16 + length)
+    report, _ = play(dialogue, tmp_path)
+    assert [(d.rule, d.recorded, d.live) for d in report.differences] == [("length", 100, 0)]
+    assert [note.rule for note in report.notes] == ["cut"]
 
 
 def test_a_recording_without_a_request_is_refused(tmp_path: Path) -> None:
