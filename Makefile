@@ -42,7 +42,7 @@ bench: system-test .venv/.dev-installed ## Measure speed and memory, with the ma
 
 .PHONY: golden
 golden: .venv/.dev-installed ## Write the golden files of the decoders anew; read the difference before you commit it
-	@FUSEWIRE_UPDATE_GOLDEN=1 $(PYTEST) tests/dissectors tests/tracer/output tests/tracer/analysis $(ARGS)
+	@FUSEWIRE_UPDATE_GOLDEN=1 $(PYTEST) tests/dissectors tests/tracer/output tests/tracer/analysis tests/replays/test_report.py $(ARGS)
 
 .PHONY: snapshots
 snapshots: .venv/.dev-installed ## Write the pictures the UI tests compare with anew; look at them before you commit

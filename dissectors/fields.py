@@ -63,7 +63,9 @@ class Role(Enum):
     HANDLE = "handle"
     NEW_HANDLE = "new handle"
     LOCK_OWNER = "lock owner"
-    NAME = "name"
+    NAME = "name"  # of something in a directory: no '/' in it, and not "." or ".." of a kernel
+    TARGET = "link target"  # any bytes, "/" too
+    ATTRIBUTE = "attribute name"
     PAYLOAD = "payload"
     COOKIE = "cookie"  # a readdir offset
     UNIQUE_REF = "unique reference"  # the unique of another request
@@ -107,6 +109,8 @@ class Field:
     unit: str = ""
     names: Names | None = None
     role: Role | None = None
+    of: str = ""  # of a handle: the field with the node it was opened on; empty: the header's
+    valid: When | None = None  # on the wire anyhow, but it means something only then
     show: Show = Show.DECIMAL
     nanoseconds: str = ""  # the field that holds the fraction of these seconds
     since: int = 0  # first minor that has it on the wire
@@ -114,6 +118,7 @@ class Field:
     needs: str = ""  # INIT flag without which it is not on the wire
     hidden: bool = False  # padding: kept for rebuilding, not shown
     size_from: str = ""
+    room_from: str = ""  # of a reply: the field of the request that says how many bytes there is room for
     count_from: str = ""
     record: tuple[Field, ...] = ()
     narrow_record: tuple[Field, ...] = ()  # what a record is instead when `count_from` of them fill the rest exactly
@@ -198,6 +203,8 @@ class Declare:
         unit: str = "",
         names: Names | None = None,
         role: Role | None = None,
+        of: str = "",
+        valid: When | None = None,
         show: Show = Show.DECIMAL,
         nanoseconds: str = "",
         since: int = 0,
@@ -212,6 +219,8 @@ class Declare:
             unit=unit,
             names=names,
             role=role,
+            of=of,
+            valid=valid,
             show=show,
             nanoseconds=nanoseconds,
             since=since,
@@ -230,9 +239,9 @@ def spare(name: str, size: int, *, since: int = 0, means: int = 0) -> Field:
     return Field(name, Kind.FIXED, size=size, since=since, means=means, hidden=True)
 
 
-def name(field_name: str = "name", doc: str = "name in the directory") -> Field:
-    """Declare a NUL-terminated name. Bytes in no particular encoding, without '/' and without padding after it."""
-    return Field(field_name, Kind.NAME, doc, role=Role.NAME)
+def name(field_name: str = "name", doc: str = "name in the directory", role: Role = Role.NAME) -> Field:
+    """Declare a NUL-terminated name. Bytes in no particular encoding, without padding after it."""
+    return Field(field_name, Kind.NAME, doc, role=role)
 
 
 def data(
@@ -240,17 +249,20 @@ def data(
     doc: str,
     *,
     size_from: str = "",
+    room_from: str = "",
     role: Role | None = Role.PAYLOAD,
     align: int = 1,
     when: When | None = None,
 ) -> Field:
     """Declare bytes: as many as the field `size_from` says, or all that is left."""
-    return Field(field_name, Kind.DATA, doc, size_from=size_from, role=role, align=align, when=when)
+    return Field(
+        field_name, Kind.DATA, doc, size_from=size_from, room_from=room_from, role=role, align=align, when=when
+    )
 
 
-def strings(field_name: str, doc: str) -> Field:
+def strings(field_name: str, doc: str, *, room_from: str = "") -> Field:
     """Declare NUL-terminated strings up to the end of the body."""
-    return Field(field_name, Kind.STRINGS, doc)
+    return Field(field_name, Kind.STRINGS, doc, room_from=room_from)
 
 
 def records(
@@ -258,6 +270,7 @@ def records(
     doc: str,
     *members: Field | Embed | Struct,
     count_from: str = "",
+    room_from: str = "",
     narrow: Struct | None = None,
     narrow_before: int = 0,
     align: int = 1,
@@ -273,6 +286,7 @@ def records(
         doc,
         record=body(*members),
         count_from=count_from,
+        room_from=room_from,
         narrow_record=narrow.fields if narrow else (),
         narrow_before=narrow_before,
         align=align,

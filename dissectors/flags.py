@@ -91,8 +91,10 @@ FATTR = Flags(
         0x800: "KILL_SUIDGID",
     },
 )
+FATTR_FH = 0x40
 ATTR = Flags("ATTR", {0x1: "SUBMOUNT", 0x2: "DAX"})
 GETATTR = Flags("GETATTR", {0x1: "FH"})
+GETATTR_FH = 0x1
 LK = Flags("LK", {0x1: "FLOCK"})
 RELEASE = Flags("RELEASE", {0x1: "FLUSH", 0x2: "FLOCK_UNLOCK"})
 READ = Flags("READ", {0x2: "LOCKOWNER"})

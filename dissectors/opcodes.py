@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dissectors.operation import Answer, Body, Either, NodeIs, Notification, Op
+from dissectors.operation import Answer, Body, Either, Enosys, NodeIs, Notification, Op
 from dissectors.ops_attributes import ATTRIBUTE_OPS
 from dissectors.ops_files import FILE_OPS
 from dissectors.ops_names import NAME_OPS
@@ -21,6 +21,7 @@ __all__ = [
     "Answer",
     "Body",
     "Either",
+    "Enosys",
     "NodeIs",
     "Notification",
     "Op",

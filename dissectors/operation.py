@@ -25,6 +25,22 @@ class Answer(Enum):
     SELDOM = "seldom"  # INTERRUPT: only ENOSYS or EAGAIN; the target is answered instead
 
 
+class Enosys(Enum):
+    """What the caller of an operation sees when the server answers ENOSYS, and what the kernel does instead.
+
+    Source: fs/fuse of Linux 6.18, each fc->no_* flag.
+    """
+
+    ITSELF = "ENOSYS"
+    SUCCESS = "success"  # as if it had been done: FLUSH, FSYNC, SYNCFS, ACCESS ...
+    OPENED = "success with handle 0"  # and nothing is released later
+    UNSUPPORTED = "EOPNOTSUPP"
+    INVALID = "EINVAL"
+    NOT_PERMITTED = "EPERM"
+    NOT_A_TTY = "ENOTTY"
+    INSTEAD = "another way"  # other requests, or the kernel's own: CREATE -> MKNOD and OPEN, STATX -> GETATTR
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Either:
     """A body with two shapes; `when` looks at the request, or at fields read before."""
@@ -51,6 +67,8 @@ class Op:
     extensible: bool = False  # may carry an extension area
     short_reply: bool = False  # the reply may end after any field, the rest counts as 0 (INIT)
     sticky_enosys: bool = False  # after one ENOSYS the kernel never asks this connection again
+    enosys: Enosys = Enosys.ITSELF  # what one ENOSYS means to the caller
+    releases: bool = False  # the handle it names is gone afterwards
     mutates: bool = False  # changes what the server stores
     ring_payload_only: bool = False  # over io_uring its struct lies in the payload, not in the header area
     summary: str = ""  # one line for a list: {name} is a value of the request, {one|other} the one that is there

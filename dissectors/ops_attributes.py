@@ -4,10 +4,11 @@ Source: include/uapi/linux/fuse.h and fs/fuse, 7.12 to 7.46.
 """
 
 from dissectors import structs_nodes as nodes
-from dissectors.fields import When, body, data, name, strings
-from dissectors.operation import Either, Op
+from dissectors.fields import Role, When, body, data, name, strings
+from dissectors.operation import Either, Enosys, Op
 
 ATTRIBUTES = body(nodes.ATTR_OUT)
+ATTRIBUTE_NAME = name("name", "name of the attribute", Role.ATTRIBUTE)
 
 ATTRIBUTE_OPS = (
     Op(
@@ -43,8 +44,9 @@ ATTRIBUTE_OPS = (
         21,
         "SETXATTR",
         1,
-        body(nodes.SETXATTR_IN, name("name", "name of the attribute"), data("value", "its value", size_from="size")),
+        body(nodes.SETXATTR_IN, ATTRIBUTE_NAME, data("value", "its value", size_from="size")),
         sticky_enosys=True,
+        enosys=Enosys.UNSUPPORTED,
         mutates=True,
         summary="{name} {size}B {flags}",
         doc="set an extended attribute",
@@ -53,9 +55,12 @@ ATTRIBUTE_OPS = (
         22,
         "GETXATTR",
         1,
-        body(nodes.GETXATTR_IN, name("name", "name of the attribute")),
-        Either(When("request.size"), body(nodes.GETXATTR_OUT), (data("value", "the attribute's value"),)),
+        body(nodes.GETXATTR_IN, ATTRIBUTE_NAME),
+        Either(
+            When("request.size"), body(nodes.GETXATTR_OUT), (data("value", "the attribute's value", room_from="size"),)
+        ),
         sticky_enosys=True,
+        enosys=Enosys.UNSUPPORTED,
         summary="{name} {size}B",
         reply_summary="{value|size}",
         doc="read an extended attribute",
@@ -65,8 +70,13 @@ ATTRIBUTE_OPS = (
         "LISTXATTR",
         1,
         body(nodes.GETXATTR_IN),
-        Either(When("request.size"), body(nodes.GETXATTR_OUT), (strings("names", "names of the attributes"),)),
+        Either(
+            When("request.size"),
+            body(nodes.GETXATTR_OUT),
+            (strings("names", "names of the attributes", room_from="size"),),
+        ),
         sticky_enosys=True,
+        enosys=Enosys.UNSUPPORTED,
         summary="{size}B",
         reply_summary="{names|size}",
         doc="list the extended attributes",
@@ -75,13 +85,23 @@ ATTRIBUTE_OPS = (
         24,
         "REMOVEXATTR",
         1,
-        (name("name", "name of the attribute"),),
+        (ATTRIBUTE_NAME,),
         sticky_enosys=True,
+        enosys=Enosys.UNSUPPORTED,
         mutates=True,
         summary="{name}",
         doc="remove an extended attribute",
     ),
-    Op(34, "ACCESS", 3, body(nodes.ACCESS_IN), sticky_enosys=True, summary="{mask}", doc="check permissions"),
+    Op(
+        34,
+        "ACCESS",
+        3,
+        body(nodes.ACCESS_IN),
+        sticky_enosys=True,
+        enosys=Enosys.SUCCESS,
+        summary="{mask}",
+        doc="check permissions",
+    ),
     Op(
         52,
         "STATX",
@@ -89,6 +109,7 @@ ATTRIBUTE_OPS = (
         body(nodes.STATX_IN),
         body(nodes.STATX_OUT),
         sticky_enosys=True,
+        enosys=Enosys.INSTEAD,
         summary="{sx_mask}",
         reply_summary="{stat.mode} {stat.size}B",
         doc="read a node's attributes, with btime",

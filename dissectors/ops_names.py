@@ -6,7 +6,7 @@ Source: include/uapi/linux/fuse.h and fs/fuse, 7.12 to 7.46.
 from dissectors import structs_files as files
 from dissectors import structs_nodes as nodes
 from dissectors.fields import Role, body, data, name, records
-from dissectors.operation import Answer, NodeIs, Op
+from dissectors.operation import Answer, Enosys, NodeIs, Op
 
 NAME = name()
 ENTRY, ENTRY_AND_OPEN = body(nodes.ENTRY_OUT), body(nodes.ENTRY_OUT, files.OPEN_OUT)
@@ -38,7 +38,7 @@ NAME_OPS = (
         "READLINK",
         0,
         (),
-        (data("target", "what the link points to", role=Role.NAME),),
+        (data("target", "what the link points to", role=Role.TARGET),),
         reply_summary="{target}",
         doc="read a symbolic link",
     ),
@@ -46,7 +46,7 @@ NAME_OPS = (
         6,
         "SYMLINK",
         1,
-        body(NAME, name("target", "what the link points to")),
+        body(NAME, name("target", "what the link points to", Role.TARGET)),
         ENTRY,
         NodeIs.PARENT,
         extensible=True,
@@ -110,6 +110,7 @@ NAME_OPS = (
         ENTRY,
         NodeIs.PARENT,
         sticky_enosys=True,
+        enosys=Enosys.NOT_PERMITTED,
         mutates=True,
         summary="{name} = node {oldnodeid}",
         reply_summary=ENTRY_SUMMARY,
@@ -122,6 +123,7 @@ NAME_OPS = (
         body(files.OPEN_IN),
         body(files.OPEN_OUT),
         sticky_enosys=True,
+        enosys=Enosys.OPENED,
         summary="{flags}",
         reply_summary="fh={fh} {open_flags}",
         doc="open a directory",
@@ -131,18 +133,19 @@ NAME_OPS = (
         "READDIR",
         1,
         body(files.READDIR_IN),
-        (records("entries", "directory entries; none means the end", *files.DIRENT_RECORD, align=8),),
+        (records("entries", "directory entries; none means the end", *files.DIRENT_RECORD, room_from="size", align=8),),
         summary="@{offset} {size}B fh={fh}",
         reply_summary="{entries}",
         doc="read directory entries",
     ),
-    Op(29, "RELEASEDIR", 1, body(files.RELEASE_IN), summary="fh={fh}", doc="let a directory handle go"),
+    Op(29, "RELEASEDIR", 1, body(files.RELEASE_IN), releases=True, summary="fh={fh}", doc="let a directory handle go"),
     Op(
         30,
         "FSYNCDIR",
         2,
         body(files.FSYNC_IN),
         sticky_enosys=True,
+        enosys=Enosys.SUCCESS,
         summary="fh={fh} {fsync_flags}",
         doc="write a directory to stable storage",
     ),
@@ -155,6 +158,7 @@ NAME_OPS = (
         NodeIs.PARENT,
         extensible=True,
         sticky_enosys=True,
+        enosys=Enosys.INSTEAD,
         mutates=True,
         summary="{name} {mode} {flags}",
         reply_summary="node={nodeid} fh={fh} {open_flags}",
@@ -180,6 +184,7 @@ NAME_OPS = (
                 "entries",
                 "directory entries with attributes; none means the end",
                 *files.DIRENTPLUS_RECORD,
+                room_from="size",
                 align=8,
             ),
         ),
@@ -194,6 +199,7 @@ NAME_OPS = (
         body(nodes.RENAME2_IN, name("oldname", "name before"), name("newname", "name after")),
         node=NodeIs.PARENT,
         sticky_enosys=True,
+        enosys=Enosys.INVALID,
         mutates=True,
         summary="{oldname} -> {newname} in node {newdir} {flags}",
         doc="move a name, with flags",
@@ -207,6 +213,7 @@ NAME_OPS = (
         NodeIs.PARENT,
         extensible=True,
         sticky_enosys=True,
+        enosys=Enosys.UNSUPPORTED,
         mutates=True,
         summary="{name} {mode} {flags}",
         reply_summary="node={nodeid} fh={fh}",

@@ -6,7 +6,7 @@ Source: include/uapi/linux/fuse.h and fs/fuse, 7.12 to 7.46.
 from dissectors import structs_files as files
 from dissectors import structs_session as session
 from dissectors.fields import Role, body, data, integers, strings, u64
-from dissectors.operation import Answer, NodeIs, Notification, Op
+from dissectors.operation import Answer, Enosys, NodeIs, Notification, Op
 
 SESSION_OPS = (
     Op(
@@ -29,6 +29,7 @@ SESSION_OPS = (
         node=NodeIs.NONE,
         answer=Answer.SELDOM,
         sticky_enosys=True,
+        enosys=Enosys.SUCCESS,
         summary="of {unique}",
         doc="a signal came for the caller of a request",
     ),
@@ -50,6 +51,7 @@ SESSION_OPS = (
         body(files.SYNCFS_IN),
         node=NodeIs.SUPERBLOCK,
         sticky_enosys=True,
+        enosys=Enosys.SUCCESS,
         doc="write everything of one superblock to stable storage",
     ),
     Op(

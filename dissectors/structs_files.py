@@ -103,7 +103,7 @@ COPY_FILE_RANGE_IN = struct(
     u64("fh_in", "handle to read from", role=Role.HANDLE, show=Show.HEX),
     u64("off_in", "where to read", unit="B"),
     u64("nodeid_out", "node to write to", role=Role.NODE),
-    u64("fh_out", "handle to write to", role=Role.HANDLE, show=Show.HEX),
+    u64("fh_out", "handle to write to", role=Role.HANDLE, of="nodeid_out", show=Show.HEX),
     u64("off_out", "where to write", unit="B"),
     u64("len", "bytes to copy", unit="B"),
     u64("flags", "flags of copy_file_range(2)", show=Show.HEX),

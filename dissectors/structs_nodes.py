@@ -5,7 +5,7 @@ Sizes and offsets are compared with the C compiler's by tests/dissectors/test_c_
 """
 
 from dissectors import flags
-from dissectors.fields import Embed, Role, Show, i32, i64, spare, struct, u16, u32, u64
+from dissectors.fields import Embed, Role, Show, When, i32, i64, spare, struct, u16, u32, u64
 
 # ---- headers ----
 
@@ -66,18 +66,20 @@ ATTR_OUT = struct(
     u32("dummy"),
     Embed("attr", ATTR, "attr"),
 )
+GETATTR_FH = When("getattr_flags", mask=flags.GETATTR_FH, equals=flags.GETATTR_FH)
+SETATTR_FH = When("valid", mask=flags.FATTR_FH, equals=flags.FATTR_FH)
 GETATTR_IN = struct(
     "fuse_getattr_in",
     u32("getattr_flags", "FH: fh is valid", names=flags.GETATTR, since=9),
     u32("dummy", since=9),
-    u64("fh", "handle of the open file", role=Role.HANDLE, show=Show.HEX, since=9),
+    u64("fh", "handle of the open file", role=Role.HANDLE, valid=GETATTR_FH, show=Show.HEX, since=9),
     since=9,
 )
 SETATTR_IN = struct(
     "fuse_setattr_in",
     u32("valid", "which of the fields below to set", names=flags.FATTR),
     u32("padding"),
-    u64("fh", "handle of the open file, with FH", role=Role.HANDLE, show=Show.HEX),
+    u64("fh", "handle of the open file, with FH", role=Role.HANDLE, valid=SETATTR_FH, show=Show.HEX),
     u64("size", "new size", unit="B"),
     u64("lock_owner", "with LOCKOWNER", role=Role.LOCK_OWNER, show=Show.HEX),
     u64("atime", "new access time", show=Show.SECONDS, unit="s", nanoseconds="atimensec"),
@@ -128,7 +130,7 @@ STATX_IN = struct(
     "fuse_statx_in",
     u32("getattr_flags", "FH: fh is valid", names=flags.GETATTR),
     u32("reserved"),
-    u64("fh", "handle of the open file", role=Role.HANDLE, show=Show.HEX),
+    u64("fh", "handle of the open file", role=Role.HANDLE, valid=GETATTR_FH, show=Show.HEX),
     u32("sx_flags", "AT_STATX_* flags; Linux sends 0", show=Show.HEX),
     u32("sx_mask", "which fields are wanted", names=flags.STATX),
     since=39,

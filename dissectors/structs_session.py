@@ -141,7 +141,7 @@ EXT_HEADER = struct(
 SUPP_GROUPS = struct("fuse_supp_groups", u32("nr_groups", "how many groups follow", role=Role.COUNT), since=38)
 SECCTX_RECORD = (
     SECCTX,
-    name("name", "name of the security attribute"),
+    name("name", "name of the security attribute", Role.ATTRIBUTE),
     data("label", "security label", size_from="size"),
 )
 

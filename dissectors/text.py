@@ -122,7 +122,7 @@ def _bulk_text(field: Field, value: Value) -> str:
 
 def is_name(field: Field) -> bool:
     """Whether its bytes are a name, and not file content."""
-    return field.kind is Kind.NAME or field.role is Role.NAME
+    return field.kind is Kind.NAME or field.role in (Role.NAME, Role.TARGET)
 
 
 @cache

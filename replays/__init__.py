@@ -1,5 +1,4 @@
-"""Reserved for replay: playing a recorded kernel against a live server. Nothing is here yet.
+"""Replay: plays a recorded kernel against a live server, at the level of the protocol, and compares every answer.
 
-What it will stand on is in place: `dissectors.roles` says of every field what has to be mapped, `dissectors.reference`
-builds messages.
+`replay.replay` does all of it; `transports.launcher` starts a server to do it with.
 """

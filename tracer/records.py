@@ -32,6 +32,7 @@ class BridgeKind(IntEnum):
     VHOST_USER = 3
     IMPORT = 4
     SYNTHETIC = 5
+    REPLAY = 6  # not overheard: a replay spoke itself; `desc_head` of a request is the recorded exchange + 1
 
 
 class RecordFlag(IntFlag):

@@ -21,10 +21,10 @@ from dissectors.columns import (
     name_span,
     out_header_dtype,
 )
-from dissectors.fields import Role
+from dissectors.fields import Field, Role
 from dissectors.layout import Context, agreed_layout
 from dissectors.message import MessageKind
-from dissectors.opcodes import NOTIFY, OPS
+from dissectors.opcodes import NOTIFY, OPS, OPS_BY_NAME, Either, Enosys, Op
 from dissectors.roles import HEADER_NODE, role_table
 from tests.dissectors.samples import (
     NOW,
@@ -200,6 +200,33 @@ def test_every_field_with_a_handle_or_a_node_has_a_role() -> None:
         last = field.field_path.rpartition(".")[2]
         if last in ("fh", "nodeid", "lock_owner") and field.field is not None:
             assert field.field.role is not None, name
+
+
+def test_a_handle_says_which_node_it_was_opened_on_and_when_it_is_meant_at_all() -> None:
+    copied = {field.name: field.of for field in OPS_BY_NAME["COPY_FILE_RANGE"].request if field.role is Role.HANDLE}
+    assert copied == {"fh_in": "", "fh_out": "nodeid_out"}
+    optional = {op.name for op in OPS.values() for field in op.request if field.role is Role.HANDLE and field.valid}
+    assert optional == {"GETATTR", "SETATTR", "STATX"}
+    assert {op.name for op in OPS.values() if op.releases} == {"RELEASE", "RELEASEDIR"}
+
+
+def test_what_the_kernel_does_instead_is_known_of_every_operation_it_never_asks_for_again() -> None:
+    assert [op.name for op in OPS.values() if op.sticky_enosys and op.enosys is Enosys.ITSELF] == []
+
+
+def test_every_reply_of_variable_length_says_what_room_it_had_in_the_request() -> None:
+    without = {
+        op.name
+        for op in OPS.values()
+        for field in reply_tails(op)
+        if not field.room_from and field.count_from == "" and field.size_from == ""
+    }
+    assert without == {"READLINK", "CUSE_INIT"}  # a page each, whoever asks
+
+
+def reply_tails(op: Op) -> tuple[Field, ...]:
+    fields = op.reply.then + op.reply.otherwise if isinstance(op.reply, Either) else op.reply
+    return tuple(field for field in fields if not field.kind.is_fixed)
 
 
 # ---- io_uring ----

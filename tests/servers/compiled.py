@@ -1,6 +1,6 @@
-"""Builds the servers written in C, once per machine: those of tests/fixtures, and libfuse's passthrough_ll.
+"""Builds the servers written in C, once per machine: those of tests/fixtures, and libfuse's own examples.
 
-passthrough_ll comes from the examples that Debian's libfuse3-dev ships.
+The latter come from the examples that Debian's libfuse3-dev ships.
 """
 
 from __future__ import annotations
@@ -17,13 +17,14 @@ from examples.demo import mounts, possible
 
 EXAMPLES = Path("/usr/share/doc/libfuse3-dev/examples")
 FIXTURES = Path(__file__).parent.parent / "fixtures"
-SOURCES = ("passthrough_ll.c", "passthrough_helpers.h")
+HELPERS = "passthrough_helpers.h"
 MEMORY_SERVER = ("memory_server.c", "memory_server.h", "memory_fs.c", "memory_fs.h", "control.c", "ring.c")
 SPLICING_SERVER = ("splicing_server.c",)
 GUEST_LOAD = ("guest_load.c",)
 
 
-def _cache() -> Path:
+def cache_directory() -> Path:
+    """Return where what is built is kept."""
     home = os.environ.get("XDG_CACHE_HOME")
     return (Path(home) if home else Path.home() / ".cache") / "fusewire"
 
@@ -57,16 +58,30 @@ def why_no_libfuse3() -> str | None:
 
 def why_not() -> str | None:
     """Return why passthrough_ll cannot be built here, or None."""
+    return why_no_example("passthrough_ll")
+
+
+def why_no_example(name: str) -> str | None:
+    """Return why this example of libfuse cannot be built here, or None."""
     if (reason := why_no_libfuse3()) is not None:
         return reason
-    if any(_source(name) is None for name in SOURCES):
+    if any(_source(source) is None for source in _sources(name)):
         return f"{EXAMPLES} is not there: libfuse3-dev is missing, or dpkg leaves documentation out here"
     return None
 
 
 def passthrough_ll() -> Path:
     """Return the program, built if this source was not built before; AssertionError with gcc's words if it fails."""
-    return _built("passthrough_ll", {name: _source(name) or b"" for name in SOURCES}, libfuse3=True)
+    return example("passthrough_ll")
+
+
+def example(name: str) -> Path:
+    """Return an example of libfuse, built if needed; AssertionError with gcc's words if it fails."""
+    return _built(name, {source: _source(source) or b"" for source in _sources(name)}, libfuse3=True)
+
+
+def _sources(name: str) -> tuple[str, ...]:
+    return (f"{name}.c", HELPERS) if name.startswith("passthrough") else (f"{name}.c",)
 
 
 def memory_server() -> Path:
@@ -91,7 +106,7 @@ def _fixtures(names: tuple[str, ...]) -> dict[str, bytes]:
 def _built(name: str, texts: Mapping[str, bytes], libfuse3: bool = False) -> Path:
     version = mounts.run_child(["pkg-config", "--modversion", "fuse3"], 10).output if libfuse3 else b""
     key = hashlib.sha256(version + b"\0".join(texts.values())).hexdigest()[:16]
-    program = _cache() / f"{name}-{key}"
+    program = cache_directory() / f"{name}-{key}"
     if not program.exists():
         program.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=program.parent) as directory:

@@ -13,6 +13,7 @@ import errno
 import json
 import multiprocessing
 import os
+import subprocess
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
@@ -49,7 +50,7 @@ class WorkloadFailed(Exception):
 
 
 def run(mount_point: Path, kind: str = "mixed", timeout_s: float = 60) -> Tally:
-    """Run a workload (mixed, reading, parallel, stats) on a mount; WorkloadFailed when it does not come through."""
+    """Run a workload, one of KINDS, on a mount; WorkloadFailed when it does not come through."""
     from examples.demo import mounts  # not at the top: as a program this file stands alone
 
     ended = mounts.run_child([sys.executable, __file__, kind, mount_point], timeout_s)
@@ -230,11 +231,41 @@ def stats(s: Steps) -> None:
             os.listdir(s.at(b"dir"))
 
 
+TREE = """
+set -e
+mkdir -p new/a/b new/c
+cp -r dir hello.txt numbers.bin new/
+for n in 1 2 3 4 5 6 7 8; do cp -r dir "new/a/copy-$n"; done
+find . -type f | sort > new/list
+find . -type f -print0 | xargs -0 -P4 -n3 md5sum > /dev/null
+dd if=/dev/zero of=new/zeros bs=64k count=24 conv=fsync status=none
+dd if=/dev/zero of=new/a/b/synced bs=4k count=16 oflag=sync status=none
+mv new/zeros new/c/moved
+mv new/a/copy-1 new/c/renamed
+mv -n new/list new/c/
+ln new/c/moved new/hard
+ln -s c/moved new/soft
+cat new/soft > new/again
+truncate -s 1000 new/again
+chmod 600 new/again
+ls -lR . > /dev/null
+cat numbers.bin > /dev/null & cat new/c/moved > /dev/null & cat new/hard > /dev/null & wait
+rm -r new/a new/hard
+"""
+
+
+def tree(s: Steps) -> None:
+    """Copy, find, read in parallel, write, fsync, rename, link and remove, with the programs people use."""
+    with s.step("tree"):
+        subprocess.run(["/bin/sh", "-c", TREE], cwd=s.root, check=True)
+
+
 KINDS: dict[str, Callable[[Steps], None]] = {
     "mixed": mixed,
     "reading": reading,
     "parallel": parallel,
     "stats": stats,
+    "tree": tree,
 }
 
 

@@ -21,10 +21,15 @@ COMMANDS = (
     ("show", "show", "Show", "print a trace, a line an exchange, or as JSON"),
     ("open", "open_trace", "Open", "open a trace in the terminal UI"),
     ("live", "live", "Live", "record and watch in the terminal UI at once"),
+    ("replay", "replay", "Replay", "play a trace against any server, and say what differs"),
     ("sync", "sync", "Sync", "report every FUSE_SYNCFS, per submount"),
     ("lab", "lab", "Lab", "boot a small guest with virtiofs, and see what sync does there"),
     ("doctor", "doctor", "Doctor", "what can be captured here, and what is missing"),
 )
+
+# Commands that take a file, options, and after -- a server's words, which argparse cannot tell from the file: they are
+# parted off before, into `arguments.server`.
+BESIDE_A_SERVER = frozenset({"replay"})
 
 OUTPUT_FAULTS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
 
@@ -33,7 +38,7 @@ def main(argv: list[str] | None = None) -> int:
     """Run the command line; return the exit code."""
     argv = sys.argv[1:] if argv is None else argv
     parser, loaded = _parser(argv)
-    arguments = parser.parse_args(argv)
+    arguments = _parsed(parser, argv) if loaded.keys() & BESIDE_A_SERVER else parser.parse_args(argv)
     command: Command | None = loaded.get(arguments.command)
     if command is None:
         parser.print_help(sys.stderr)
@@ -89,6 +94,11 @@ def _parser(argv: list[str]) -> tuple[argparse.ArgumentParser, dict[str, Command
             command.arguments(sub)
             loaded[name] = command
     return parser, loaded
+
+
+def _parsed(parser: argparse.ArgumentParser, argv: list[str]) -> argparse.Namespace:
+    end = argv.index("--") if "--" in argv else len(argv)
+    return parser.parse_args(argv[:end], argparse.Namespace(server=argv[end + 1 :]))
 
 
 class _Version(argparse.Action):

@@ -24,7 +24,7 @@ def channel_comment(info: ChannelInfo) -> bytes:
     values = {**asdict(info), "kind": info.kind.name}
     limit = MAX_TEXT
     while True:
-        comment = CHANNEL_MARK + _encoded({key: _bounded(value, limit) for key, value in values.items() if value})
+        comment = CHANNEL_MARK + encoded({key: _bounded(value, limit) for key, value in values.items() if value})
         if len(comment) <= MAX_OPTION:
             return comment
         limit //= 2
@@ -38,7 +38,7 @@ def _bounded(value: object, limit: int) -> object:
     return value
 
 
-def _encoded(values: dict[str, object]) -> bytes:
+def encoded(values: dict[str, object]) -> bytes:
     r"""Encode as JSON in UTF-8. Bytes that are no UTF-8 (a mount point may be any) become \udcXX, as JSON allows."""
     return json.dumps(values, ensure_ascii=False).encode("utf-8", "backslashreplace")
 
@@ -46,7 +46,7 @@ def _encoded(values: dict[str, object]) -> bytes:
 def read_channel(name: str, comments: list[bytes]) -> ChannelInfo:
     """Decode a channel from an interface's comments; fields a newer version added are left out."""
     for comment in comments:
-        values = _json(comment, CHANNEL_MARK)
+        values = read_json(comment, CHANNEL_MARK)
         if values is None:
             continue
         known = {field.name: field for field in fields(ChannelInfo)}
@@ -79,14 +79,14 @@ def gap_comment(gap: Gap) -> bytes:
     lost = f"{gap.count} records lost" if gap.count else "records lost"
     reason = gap.reason[:MAX_TEXT]
     values: dict[str, object] = {"channel": gap.channel, "count": gap.count, "reason": reason, "t_ns": gap.t_ns}
-    return f"{lost}: {reason}\n".encode("utf-8", "backslashreplace") + GAP_MARK + _encoded(values)
+    return f"{lost}: {reason}\n".encode("utf-8", "backslashreplace") + GAP_MARK + encoded(values)
 
 
 def read_gap(channel: int, t_ns: int, comments: list[bytes]) -> Gap | None:
     """Decode a gap from statistics comments; None when they hold none."""
     for comment in comments:
         # The last line: the sentence before it may hold anything.
-        values = _json(comment[comment.rfind(b"\n") + 1 :], GAP_MARK)
+        values = read_json(comment[comment.rfind(b"\n") + 1 :], GAP_MARK)
         if values is None:
             continue
         return Gap(
@@ -98,7 +98,8 @@ def read_gap(channel: int, t_ns: int, comments: list[bytes]) -> Gap | None:
     return None
 
 
-def _json(comment: bytes, mark: bytes) -> dict[str, Any] | None:
+def read_json(comment: bytes, mark: bytes) -> dict[str, Any] | None:
+    """Decode what stands behind a mark; None when the mark is not there, or no object follows it. Trust no value."""
     if not comment.startswith(mark):
         return None
     try:

@@ -135,6 +135,16 @@ class TraceWriter:
             ]
         )
 
+    def remarks(self, comments: Sequence[bytes]) -> None:
+        """Write what there is to say of the whole trace, at its end: `store.remarks` finds it there.
+
+        Each comment is cut at what the format allows, pcapng.MAX_OPTION bytes.
+        """
+        if not self._channel_records:
+            self.channel(ChannelInfo(name="unknown"))
+        now = time.time_ns()
+        self._write([pcapng.statistics(0, now, comment) for comment in comments])
+
     def close(self) -> None:
         """Write the totals of every channel and close the file."""
         if self._fd < 0:

@@ -15,7 +15,8 @@ from tracer.trace.columns import BIG_ENDIAN, UNPAIRABLE, Array, Kind, Rows, Tabl
 T_HIGH, T_LOW = 3, 4
 PREFIX = PREFIX_AT // 4
 DIRECTION_BYTE = PREFIX_AT + 2
-FLAGS, WIRE_LEN, SERVER_PID, SERVER_TID, COMM, RESULT = (PREFIX + n for n in (2, 3, 4, 5, 6, 10))
+FLAGS, WIRE_LEN, SERVER_PID, SERVER_TID, COMM, RESULT, DESC_HEAD = (PREFIX + n for n in (2, 3, 4, 5, 6, 10, 11))
+BRIDGE_SHIFT = 24  # in the first word
 FUSE = FUSE_AT // 4
 LEN, OPCODE, ERROR, UNIQUE, NODEID, UID, GID, PID = (FUSE + n for n in (0, 1, 1, 2, 4, 6, 7, 8))
 

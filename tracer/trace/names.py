@@ -273,6 +273,13 @@ class Names:
         binding = node.at(row) if node else None
         return self.path(nodeid, binding.row - 1 if binding and binding.held is Held.FORGOTTEN else row)
 
+    def place(self, nodeid: int, row: int) -> Binding | None:
+        """Return where a node was at `row`; where it was first seen, when no record told before that."""
+        node = self._nodes.get(nodeid)
+        if node is None or not node.bindings:
+            return None
+        return node.at(row) or node.bindings[0]
+
     def nlookup(self, nodeid: int) -> int:
         """Return the lookups the kernel holds at the end, as far as they were seen."""
         node = self._nodes.get(nodeid)

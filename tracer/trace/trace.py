@@ -385,6 +385,12 @@ class Trace:
         known: Array = (table["kind"][rows] == Kind.REQUEST) & (table["kept"][rows] >= index.ENOUGH_FOR_PID)
         return known
 
+    def desc_heads(self, rows: Rows, bridge: BridgeKind) -> Array:
+        """Return `RawRecord.desc_head` of records, 0 of those by another bridge: there it means another thing."""
+        at = self.records["at"][rows] // 4 - FUSE_AT // 4
+        made = self.file.words[at + index.PREFIX] >> index.BRIDGE_SHIFT
+        return np.where(made == bridge, self.file.words[at + index.DESC_HEAD], np.uint32(0))
+
     def comm(self, row: int) -> bytes:
         """Return the name of the process that sent a record, empty where unknown."""
         at = int(self.records["at"][row]) - FUSE_AT + 4 * index.COMM

@@ -8,7 +8,6 @@ import shutil
 import subprocess
 import tempfile
 from collections.abc import Sequence
-from pathlib import Path
 from typing import IO, Final
 
 from tracer.bridges.host.words import printable
@@ -63,7 +62,7 @@ def check_server(argv: Sequence[str]) -> None:
     """Raise CaptureError when there is no such program."""
     program = argv[0]
     if shutil.which(program) is None:
-        exists = Path(program).exists()
+        exists = os.access(program, os.F_OK)  # Path.exists raises where a directory on the way is closed to us
         raise CaptureError(
             f"{printable(program.encode(), 200)} {'is not executable' if exists else 'is not there, nor on PATH'}",
             "give the server's command behind --, as you would start it",

@@ -1,7 +1,7 @@
 """Chains of descriptors: copied from the guest's ring into the shadow's, and checked while they are.
 
-Source: sections 2.7.5 and 2.7.5.3 of the virtio specification. A descriptor is {u64 address, u32 length, u16 flags, u16
-next}, little-endian; a table of them may lie elsewhere (an indirect one), which is how Linux lays out every request.
+Source: sections 2.7.5 and 2.7.5.3 of the virtio specification. A table of descriptors may lie elsewhere (an indirect
+one), which is how Linux lays out every request. A descriptor is read as two words of 8 bytes.
 
 A driver lays out the same few kinds of request over and over: what descriptors say besides addresses is looked at once
 for each kind (`Shape`) and found again by its words. Only addresses differ, and those are checked together. Small
@@ -16,12 +16,8 @@ from typing import Final, NamedTuple
 
 from tracer.bridges.vhost_user.failures import Refused
 from tracer.bridges.vhost_user.memory import Memory
-from tracer.bridges.vhost_user.vring import MAX_SIZE, Ring
+from tracer.bridges.vhost_user.vring import DESCRIPTOR, INDIRECT, MAX_SIZE, NEXT, WRITE, Ring
 
-DESCRIPTOR_BYTES: Final = 16
-NEXT: Final = 1
-WRITE: Final = 2
-INDIRECT: Final = 4
 MAX_CHAIN_BYTES: Final = 1 << 32
 MOST_SHAPES: Final = 512  # kept; a driver has some dozens
 LONGEST_KEPT: Final = 1024  # descriptors of a shape that is kept: Linux has 256 pages in a request
@@ -65,7 +61,7 @@ class Room:
     def __init__(self, address: int, view: memoryview, heads: int) -> None:
         """`view` is the room, `address` where it is for the device."""
         self._address, self._view = address, view
-        self._own_bytes = len(view) // 2 // heads & -DESCRIPTOR_BYTES
+        self._own_bytes = len(view) // 2 // heads & -DESCRIPTOR.size
         self._shared_at = self._own_bytes * heads
         self._free: dict[int, list[int]] = {}
         self._end = self._shared_at
@@ -205,7 +201,7 @@ class Copier:
             index = word >> _NEXT_AT
 
     def _table(self, address: int, length: int) -> bytes:
-        if not 0 < length <= DESCRIPTOR_BYTES * MAX_SIZE or length % DESCRIPTOR_BYTES:
+        if not 0 < length <= DESCRIPTOR.size * MAX_SIZE or length % DESCRIPTOR.size:
             raise Refused(f"an indirect table of {length} bytes")
         region = self._memory.covering(address, address + length)
         if region is None:

@@ -13,6 +13,7 @@ is at least as new (acquire). Only a load after a store to another place needs `
 from __future__ import annotations
 
 import platform
+import struct
 import threading
 from typing import Final
 
@@ -20,6 +21,10 @@ from tracer.bridges.host.processor import is_strongly_ordered
 from tracer.bridges.vhost_user.failures import Refused
 from tracer.errors import CaptureError
 
+DESCRIPTOR: Final = struct.Struct("<QIHH")  # address, length, flags, next
+NEXT: Final = 1
+WRITE: Final = 2
+INDIRECT: Final = 4
 QUIET: Final = 1  # in the flags of either ring: no need to be told
 MAX_SIZE: Final = 32768
 _IDX: Final = 1

@@ -11,9 +11,9 @@ import pytest
 from tests.conftest import MakeServer
 from tests.servers.memory import Memory
 from tests.tracer.bridges.ebpf.possible import why_no_ebpf
+from tests.unprivileged import NO_CAPABILITIES, NOBODY
 
 WithOnly = Callable[..., list[str]]
-NOBODY = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"]
 
 
 @pytest.fixture
@@ -41,7 +41,7 @@ def with_only() -> WithOnly:
     def words(*capabilities: str) -> list[str]:
         added = "".join(f",+{name}" for name in capabilities)
         if not is_readable:
-            return ["setpriv", f"--bounding-set=-all{added}", f"--inh-caps=-all{added}"]
+            return [f"{word}{added}" if word.endswith("-all") else word for word in NO_CAPABILITIES]
         return [*NOBODY, f"--inh-caps=-all{added}", f"--ambient-caps=-all{added}"]
 
     return words

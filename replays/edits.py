@@ -1,0 +1,45 @@
+"""The user's own function that changes or drops messages before they are sent: FILE.py:function."""
+
+from __future__ import annotations
+
+import importlib.util
+from pathlib import Path
+from types import ModuleType
+
+from replays.options import Edit
+from tracer.errors import TracerError
+
+
+def load_edit(spec: str) -> Edit:
+    """Load "FILE.py:function", which takes a whole request as bytes and returns what to send, or None to drop it.
+
+    It runs as code of the user's own, with all their rights. Header length, ids and all else may be changed; the unique
+    is put back. TracerError when there is no such file or function.
+    """
+    path, _, name = spec.rpartition(":")
+    if not path or not name:
+        raise TracerError(f"--edit {spec!r} names no function", "write FILE.py:function")
+    function = getattr(_module(Path(path)), name, None)
+    if not callable(function):
+        raise TracerError(f"{path} has no function {name!r}", "write FILE.py:function")
+
+    def edit(message: bytes) -> bytes | None:
+        edited = function(message)
+        if edited is not None and not isinstance(edited, bytes | bytearray):
+            raise TracerError(
+                f"{spec} returned {type(edited).__name__}", "it must return bytes, or None to drop the message"
+            )
+        return None if edited is None else bytes(edited)
+
+    return edit
+
+
+def _module(path: Path) -> ModuleType:
+    if not path.is_file():
+        raise TracerError(f"there is no file {path}", "write FILE.py:function")
+    found = importlib.util.spec_from_file_location("fusewire_edit", path)
+    if found is None or found.loader is None:
+        raise TracerError(f"{path} is no Python file", "its name must end in .py")
+    module = importlib.util.module_from_spec(found)
+    found.loader.exec_module(module)
+    return module

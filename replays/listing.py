@@ -1,0 +1,91 @@
+"""Plays READDIR and READDIRPLUS: as many portions as it takes, and a LOOKUP for each node that is needed besides."""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Callable
+
+from dissectors.fast import reader
+from dissectors.opcodes import OPS, OPS_BY_NAME
+from replays.directories import MOST_PORTIONS, Listing
+from replays.learning import look_up
+from replays.reasons import Skip, SkipStep
+from replays.recording import Entry, Step, entries_of
+from replays.safety import is_safe_name
+from replays.session import Session
+from replays.sites import OPCODE_AT
+from replays.talk import U32, U64, Ask, Talk, error_of
+
+READDIR, READDIRPLUS = OPS_BY_NAME["READDIR"].code, OPS_BY_NAME["READDIRPLUS"].code
+Compared = Callable[[Step, Listing], None]
+
+
+def list_directory(session: Session, step: Step, message: bytearray, compare: Compared) -> Talk:
+    """Ask for the next portion; when the recorded listing ended there, go on to the live one's end and compare."""
+    recording = session.recording
+    listing = session.listing(step.handles[0])
+    sites = session.translator.sites[step.opcode]
+    cookie = listing.go_to(recording.number(step, sites.cookie_at))
+    if cookie is None:
+        raise SkipStep(Skip.UNKNOWN_COOKIE)
+    opcode = _opcode(session, step)
+    reply = yield from _portion(session, listing, message, sites.cookie_at, cookie, opcode)
+    if error_of(reply) == -errno.ENOSYS and opcode == READDIRPLUS:
+        session.silenced.add(READDIRPLUS)
+        opcode = _opcode(session, step)
+        reply = yield from _portion(session, listing, message, sites.cookie_at, cookie, opcode)
+    if recording.error(step) == 0:
+        recorded = recording.entries(step)
+        listing.heard(recorded, is_whole=step.reply_wire_len == step.reply_end - step.reply_at)
+    for _ in range(MOST_PORTIONS):
+        if not listing.recorded.has_ended or listing.live.has_ended or error_of(reply):
+            break
+        session.added[opcode] += 1
+        reply = yield from _portion(session, listing, message, sites.cookie_at, listing.live.last, opcode)
+    yield from _claim(session, step, message, listing)
+    if listing.is_comparable:
+        compare(step, listing)
+        listing.was_compared = True
+    return reply
+
+
+def _opcode(session: Session, step: Step) -> int:
+    """Return what is sent for a READDIRPLUS: a kernel sends none to a server that did not agree on it."""
+    if step.opcode != READDIRPLUS or (session.agreement.has("DO_READDIRPLUS") and READDIRPLUS not in session.silenced):
+        return step.opcode
+    session.notes.add("no-readdirplus", "READDIR was sent for READDIRPLUS", opcode=step.opcode, exchange=step.exchange)
+    return READDIR
+
+
+def _portion(session: Session, listing: Listing, message: bytearray, cookie_at: int, cookie: int, opcode: int) -> Talk:
+    asked = bytearray(message)
+    U64.pack_into(asked, cookie_at, cookie)
+    U32.pack_into(asked, OPCODE_AT, opcode)
+    reply = yield Ask(asked, session.translator.room(asked, opcode))
+    if error_of(reply) == 0:
+        listing.listed(live_entries(session, opcode, reply))
+    return reply
+
+
+def live_entries(session: Session, opcode: int, reply: bytes) -> list[Entry]:
+    """Return what a live listing's reply holds; nothing of a malformed one."""
+    values = reader(session.agreement.context).reply(reply, 0, len(reply), OPS[opcode].code)
+    return entries_of(values or {})
+
+
+def _claim(session: Session, step: Step, message: bytearray, listing: Listing) -> Talk:
+    """Map the nodes both gave out, and look those up that the live listing did not give and a later step needs."""
+    mapper = session.mapper
+    for match in listing.matches():
+        mapper.entry(match.recorded, match.live, match.mode)
+    parent = session.recording.node(step)
+    reply = b""
+    for entry in listing.missing():
+        if mapper.node(entry.node) is not None:
+            mapper.recorded_only(entry.node)
+        elif session.plan.is_needed(entry.node, step.number) and is_safe_name(entry.name):
+            live = mapper.node(parent)
+            if live is not None:
+                reply = yield from look_up(session, message, live, entry.name, entry.node)
+        listing.found_otherwise(entry.name)
+    return reply

@@ -1,0 +1,89 @@
+"""The two sides of a difference as text: errors, modes and flags by name, content by where it parts."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import cache
+
+from dissectors.errnos import error_text
+from dissectors.fields import Field
+from dissectors.message import Value
+from dissectors.opcodes import OPS, Either
+from dissectors.text import escape, is_name, payload_text, value_text
+from replays.report import Difference
+
+MOST_NAMES = 8
+CONTEXT_BYTES = 16  # shown from where two contents part
+ABSENT = "absent"
+
+
+def difference_texts(difference: Difference) -> tuple[str, str]:
+    """Return what either side said, for a person and safe to show; empty where nothing can be said."""
+    recorded, live = difference.recorded, difference.live
+    if difference.rule == "names":
+        return _only(recorded), _only(live)
+    if difference.rule == "no-answer":
+        return "an answer", "none"
+    if not difference.field:
+        return "", payload_text(difference.live_bytes) if difference.live_bytes else ""
+    if isinstance(recorded, bytes) and isinstance(live, bytes):
+        return _parting(difference, recorded, live)
+    return _text(difference, recorded), _text(difference, live)
+
+
+def difference_field(difference: Difference) -> Field | None:
+    """Return the declaration of the field that differs; None where it is about the whole message."""
+    return _fields(difference.opcode).get(difference.field)
+
+
+def _text(difference: Difference, value: Value | None) -> str:
+    if value is None:
+        return ABSENT
+    if difference.field == "error" and isinstance(value, int):
+        return error_text(value) if value else "success"
+    if difference.rule == "error" and isinstance(value, int):  # an entry that is there, or is not: LOOKUP.nodeid
+        return "found" if value else "no such name"
+    field = difference_field(difference)
+    if field is not None:
+        return value_text(field, value)
+    return payload_text(value) if isinstance(value, bytes) else str(value)
+
+
+def _parting(difference: Difference, recorded: bytes, live: bytes) -> tuple[str, str]:
+    field = difference_field(difference)
+    if field is not None and is_name(field):
+        return escape(recorded), escape(live)
+    pairs = zip(recorded, live, strict=False)
+    at = next((at for at, (one, other) in enumerate(pairs) if one != other), min(len(recorded), len(live)))
+    return _from(recorded, at), _from(live, at)
+
+
+def _from(content: bytes, at: int) -> str:
+    unit = "byte" if len(content) == 1 else "bytes"
+    piece = content[at:]
+    there = f'"{escape(piece, CONTEXT_BYTES)}"' if piece else "the end"
+    return f"{len(content)} {unit}, at {at}: {there}"
+
+
+def _only(names: Value | None) -> str:
+    if not isinstance(names, list) or not names:
+        return "no other name"
+    shown = [f'"{escape(name, 80)}"' for name in names[:MOST_NAMES] if isinstance(name, bytes)]
+    more = f" and {len(names) - MOST_NAMES} more" if len(names) > MOST_NAMES else ""
+    return f"only here: {', '.join(shown)}{more}"
+
+
+@cache
+def _fields(opcode: int) -> dict[str, Field]:
+    """Return the fields of an operation's replies by name, those of listed entries too."""
+    op = OPS.get(opcode)
+    if op is None:
+        return {}
+    fields = op.reply.then + op.reply.otherwise if isinstance(op.reply, Either) else op.reply
+    return {field.name: field for field in _opened(fields)}
+
+
+def _opened(fields: tuple[Field, ...]) -> Iterator[Field]:
+    for field in fields:
+        yield field
+        yield from _opened(field.record)
