@@ -94,6 +94,11 @@ def _offered(apt: list[str], package: str) -> tuple[list[str], str]:
     return names, stems[0]
 
 
+def version(place: Path) -> str:
+    """Return the version of the package that `unpacked` returned, as Debian writes it; colons are %3a."""
+    return place.name.split("_")[1]
+
+
 def contents_id(members: Sequence[str], beside: Sequence[str] = ()) -> str:
     """Return the end of a directory's name: who asks for more of a package does not find what is there of it."""
     return f"{zlib.crc32(repr((*members, None, *beside)).encode()):08x}"

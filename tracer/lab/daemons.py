@@ -35,6 +35,7 @@ class Daemon:
 
     name: str  # "c" or "rust"
     program: tuple[str, ...]
+    origin: str  # in a few words
     arguments: Callable[[int, Path, Service], list[str]]
 
 
@@ -68,17 +69,17 @@ def c_daemon() -> Daemon:
     """Return the virtiofsd that comes with QEMU 7; raises Unavailable."""
     if not C_PROGRAM.exists():
         raise Unavailable("the virtiofsd written in C is not installed", "apt install qemu-system-common (bookworm)")
-    return Daemon("c", (str(C_PROGRAM),), _c_arguments)
+    return Daemon("c", (str(C_PROGRAM),), "QEMU's own", _c_arguments)
 
 
 def rust_daemon() -> Daemon:
     """Return the virtiofsd written in Rust, as Debian has it; raises Unavailable."""
-    return Daemon("rust", rust_virtiofsd.packaged(), _rust_arguments)
+    return Daemon("rust", *rust_virtiofsd.packaged(), _rust_arguments)
 
 
 def cargo_daemon() -> Daemon:
     """Return the virtiofsd written in Rust, as crates.io has it; raises Unavailable."""
-    return Daemon("rust", rust_virtiofsd.built(), _rust_arguments)
+    return Daemon("rust", *rust_virtiofsd.built(), _rust_arguments)
 
 
 DAEMONS: Mapping[str, Callable[[], Daemon]] = {"c": c_daemon, "rust": rust_daemon, "cargo": cargo_daemon}

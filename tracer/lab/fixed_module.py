@@ -10,7 +10,6 @@ the kernel that boots, or its module loader refuses the module for the checksums
 
 from __future__ import annotations
 
-import re
 import shutil
 import subprocess
 import tempfile
@@ -47,8 +46,9 @@ def fixed_virtiofs(kernel: Kernel) -> Path:
 def _build(kernel: Kernel, directory: Path) -> Path:
     make, compiler = needed("make", "make"), needed("gcc", "gcc")
     headers, source = _headers(kernel), _source(kernel)
-    if _version(headers) != _version(source):
-        raise Unavailable(f"Debian offers the source of Linux {_version(source)}, and {_version(headers)} is booted")
+    offered, booted = archive.version(source), archive.version(headers)
+    if offered != booted:
+        raise Unavailable(f"Debian offers the source of Linux {offered}, and {booted} is booted")
     shutil.copy(source / "fuse_i.h", directory)
     (directory / "virtio_fs.c").write_text(mended((source / "virtio_fs.c").read_text()))
     (directory / "Makefile").write_text(MAKEFILE)
@@ -102,10 +102,3 @@ def _keep_sources(files: Path) -> None:
             f"{packed.name} cannot be unpacked: {done.stderr.strip().splitlines()[-1:]}", "apt install xz-utils"
         )
     packed.unlink()
-
-
-def _version(place: Path) -> str:
-    """Return the version of a package in the cache, whose directory is named as Debian names its file."""
-    found = re.fullmatch(r"[^_]+_([^_]+)_[^_]+", place.name)
-    assert found, place
-    return found[1]

@@ -58,7 +58,7 @@ def run(scenario: Scenario, variant: Variant, directory: Path, on_note: Callable
     patient = replace(scenario, timeout_s=scenario.timeout_s * variant.scale)
     ended = boot(patient, Parts(daemon, needs.around, kernel, initrd, variant.event_idx), directory)
     trace = Trace.open(directory / TRACE)
-    evidence = Evidence(directory, trace, ended.steps, variant, kernel.release, daemon.name)
+    evidence = Evidence(directory, trace, ended.steps, variant, kernel.release, daemon.name, daemon.origin)
     findings = tuple(_of_every_run(ended, trace))
     if not ended.why:
         findings += tuple(scenario.check(evidence))

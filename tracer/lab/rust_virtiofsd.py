@@ -10,6 +10,7 @@ import shutil
 import subprocess
 import tempfile
 from pathlib import Path
+from typing import NamedTuple
 
 from tracer.lab import archive
 from tracer.lab.archive import Unavailable
@@ -25,25 +26,33 @@ CARGO_TIMEOUT_S = 1800.0
 LINKED = {"libcap-ng-dev": "/usr/include/cap-ng.h", "libseccomp-dev": "/usr/include/seccomp.h"}
 
 
-def packaged() -> tuple[str, ...]:
-    """Return the words that run the one installed here, or else Debian's; raises Unavailable."""
+class Program(NamedTuple):
+    """A virtiofsd that runs here: the words that start it, and in a few words where it is from."""
+
+    words: tuple[str, ...]
+    origin: str
+
+
+def packaged() -> Program:
+    """Return the one installed here, or else Debian's; raises Unavailable."""
     if INSTALLED.exists():
-        return (str(INSTALLED),)
+        return Program((str(INSTALLED),), "installed")
     files = archive.unpacked(SUITE, "virtiofsd", MEMBERS, beside=LIBRARIES)
     loader, program = next(files.rglob(LOADER), None), next(files.rglob("libexec/virtiofsd"), None)
     if loader is None or program is None:
         raise Unavailable(f"{files.name} holds no virtiofsd that could run here")
     libraries = {str(library.parent): None for library in files.rglob("lib*.so.*")}
-    return (str(loader), "--library-path", ":".join(libraries), str(program))
+    words = (str(loader), "--library-path", ":".join(libraries), str(program))
+    return Program(words, f"Debian's {archive.version(files)}")
 
 
-def built() -> tuple[str, ...]:
-    """Return the words that run the one from crates.io, built once; raises Unavailable."""
+def built() -> Program:
+    """Return the one from crates.io, built once; raises Unavailable."""
     with archive.locked("built"):
         program = archive.cache() / "built" / f"virtiofsd-{VERSION}"
         if not program.exists():
             _build(program)
-        return (str(program),)
+        return Program((str(program),), f"crates.io's {VERSION}")
 
 
 def _build(program: Path) -> None:

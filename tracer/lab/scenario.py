@@ -71,6 +71,7 @@ class Evidence:
     variant: Variant
     kernel: str  # as uname -r says
     daemon: str  # "c" or "rust"
+    daemon_origin: str = ""  # in a few words
 
     def step(self, name: str) -> Step:
         """Return a step; KeyError when the guest did not come that far."""

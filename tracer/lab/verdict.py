@@ -30,7 +30,7 @@ class Verdict:
 def verdict_lines(verdict: Verdict, paint: Painter) -> Iterator[str]:
     """Yield a line for the run, one for each promise, and where to look further."""
     evidence = verdict.evidence
-    daemon = f"virtiofsd in {LANGUAGES[evidence.daemon]}"
+    daemon = f"virtiofsd in {LANGUAGES[evidence.daemon]} ({escape_text(evidence.daemon_origin)})"
     event_idx = "" if evidence.variant.event_idx else ", without EVENT_IDX"
     yield f"{paint(verdict.scenario.name, Style.HEADING)}: {verdict.scenario.summary}"
     yield f"  Linux {escape_text(evidence.kernel)}, {daemon}{event_idx}, {verdict.duration_s:.1f} s"
@@ -49,6 +49,7 @@ def verdict_json(verdict: Verdict) -> dict[str, Any]:
         "holds": verdict.holds,
         "kernel": evidence.kernel,
         "daemon": evidence.daemon,
+        "daemon_origin": evidence.daemon_origin,
         "event_idx": evidence.variant.event_idx,
         "duration_s": round(verdict.duration_s, 3),
         "directory": str(evidence.directory),

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from dissectors.opcodes import OPS_BY_NAME
+from tracer.analysis.kernels import kernel_version
 from tracer.lab.daemons import Service
 from tracer.lab.judging import Synced, agreement, channel_report, place, places, syncs_in
 from tracer.lab.scenario import Evidence, Finding, Scenario, Step
@@ -82,7 +83,7 @@ def check_back(evidence: Evidence) -> Iterator[Finding]:
     Since Linux 7.0 sync(2) only starts to write back what fuse has in the page cache (SB_I_NO_DATA_INTEGRITY in
     sync_inodes_sb()): a SYNCFS may come before the WRITEs it should cover. Then the report has to say so.
     """
-    waits = _version(evidence.kernel) < (7, 0)
+    waits = kernel_version(evidence.kernel) < (7, 0)
     found = syncs_in(channel_report(evidence.trace), evidence.step("sync"))
     if waits:
         expected = {"write": 0, "sync": sum(WRITTEN.values()), "write-again": 0, "close": sum(AGAIN.values())}
@@ -104,13 +105,9 @@ def _counted(found: list[Synced], before: dict[bytes, int] | None) -> Finding:
     holds = total == {path: size + AGAIN[path] for path, size in WRITTEN.items()}
     if before is not None:
         holds &= before == {path: request.flushed_bytes for path, request in requests.items()}
-    sizes = {path: (request.flushed_bytes, request.late_bytes) for path, request in requests.items()}
-    told = (f"{path!r} {byte_count(early)} before, {byte_count(late)} after" for path, (early, late) in sizes.items())
+    sizes = {place(sync.submount): (sync.request.flushed_bytes, sync.request.late_bytes) for sync in found}
+    told = (f"{where} {byte_count(early)} before, {byte_count(late)} after" for where, (early, late) in sizes.items())
     return Finding("fusewire sync counts what the page cache sent before and after each SYNCFS", holds, ", ".join(told))
-
-
-def _version(release: str) -> tuple[int, ...]:
-    return tuple(int(number) for number in release.split(".")[:2])
 
 
 def _sent(promise: str, evidence: Evidence, expected: dict[str, int]) -> Finding:
