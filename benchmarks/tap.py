@@ -22,8 +22,9 @@ from statistics import median
 from benchmarks import machine
 from examples.demo import mounts
 from tests.servers import compiled
-from tests.vm import kernels, virtiofsd
 from tests.vm.guest import Guest
+from tracer.lab import daemons, kernels
+from tracer.lab.daemons import Service
 
 RESULTS = Path(__file__).parent / "results"
 RECORD = (sys.executable, "-m", "tracer.cli.main", "record", "-o")
@@ -38,6 +39,7 @@ class Way:
     tag: str
     name: str
     options: tuple[str, ...] | None = None
+    daemon: str = "c"
     recorder: subprocess.Popen[bytes] | None = None
 
     def cpu_ns(self) -> int:
@@ -75,12 +77,12 @@ class Figures:
     cpu_us: list[float] = field(default_factory=list)  # of the recorder, for each operation
 
 
-def ways() -> list[Way]:
+def ways(daemon: str) -> list[Way]:
     """Return the devices, the untapped one first."""
     return [
-        Way("direct", "no tap"),
-        Way("headers", "tap, headers and arguments", ()),
-        Way("all", "tap, every byte", ("--snap", "all")),
+        Way("direct", "no tap", daemon=daemon),
+        Way("headers", "tap, headers and arguments", (), daemon),
+        Way("all", "tap, every byte", ("--snap", "all"), daemon),
     ]
 
 
@@ -89,7 +91,9 @@ def _tapped(way: Way, directory: Path) -> Iterator[Path]:
     """Serve a directory to whoever connects to the socket yielded."""
     source = directory / way.tag
     source.mkdir()
-    with virtiofsd.serving(source, "cache=none", "log_level=err") as daemon:
+    service = Service(cache="none", log_level="warn")  # each read and write is a request, and none is logged
+    with daemons.serving(daemons.daemon(way.daemon), source, service, directory / f"{way.tag}.daemon") as served:
+        daemon = served.socket
         if way.options is None:
             yield daemon
             return
@@ -154,6 +158,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--seconds", type=float, default=2.0, help="how long each load lasts")
     parser.add_argument("--kernel", default="6.1", help="of the guest (default: 6.1)")
+    parser.add_argument("--daemon", choices=("c", "rust"), default="c", help="virtiofsd in C (the default) or in Rust")
     parser.add_argument("--cpus", type=int, default=2, help="of the guest (default: 2)")
     parser.add_argument("--load", action="append", choices=("statfs", "read", "write"), help="only these")
     parser.add_argument("--directory", type=Path, default=Path("/dev/shm"), help="where files and traces lie: a tmpfs")
@@ -161,7 +166,7 @@ def main(argv: list[str] | None = None) -> int:
     given = parser.parse_args(argv)
     loads = [load for load in LOADS if not given.load or load.mode in given.load]
     about = "\n".join(f"- {name}: {value}" for name, value in machine.describe(-1) if name != "tshark")
-    everyone = ways()
+    everyone = ways(given.daemon)
     with contextlib.ExitStack() as stack:
         directory = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="fusewire-tap-", dir=given.directory)))
         devices = {way.tag: stack.enter_context(_tapped(way, directory)) for way in everyone}

@@ -1,31 +1,19 @@
-"""The virtiofsd in Rust, QEMU's successor: Debian's package, unpacked with the libraries of its own release."""
+"""The virtiofsd in Rust, QEMU's successor, as the lab has it."""
 
 from __future__ import annotations
 
 import os
-import platform
 from functools import cache
 from pathlib import Path
 
-from tests.vm import archive
-
-SUITE = "trixie"  # the first Debian that has it; bookworm's C library is too old for it
-PROGRAM = "virtiofsd"
-LIBRARIES = ("libc6", "libcap-ng0", "libseccomp2", "libgcc-s1")
+from tracer.lab.archive import Unavailable
+from tracer.lab.rust_virtiofsd import packaged
 
 
 @cache
 def command() -> list[str]:
-    """Return the words that run it, options to follow: by its own dynamic loader. Raises archive.Unavailable."""
-    machine = platform.machine()
-    program = archive.unpacked(SUITE, PROGRAM, ["*/virtiofsd"])
-    roots = [archive.unpacked(SUITE, library, ["./usr/lib/*"]) for library in LIBRARIES]
-    places = [place for root in roots for place in root.glob(f"usr/lib/{machine}-linux-gnu")]
-    loaders = [path for place in places for path in place.glob("ld-linux-*.so.?")]
-    found = program / "usr/libexec/virtiofsd"
-    if not (found.exists() and loaders):
-        raise archive.Unavailable(f"Debian's virtiofsd for {machine} is not arranged as expected")
-    return [os.fspath(loaders[0]), "--library-path", ":".join(map(os.fspath, places)), os.fspath(found)]
+    """Return the words that run it, options to follow. Raises Unavailable."""
+    return list(packaged().words)
 
 
 def why_not() -> str | None:
@@ -34,7 +22,7 @@ def why_not() -> str | None:
         return "virtiofsd's sandbox needs root"
     try:
         command()
-    except archive.Unavailable as reason:
+    except Unavailable as reason:
         return str(reason)
     return None
 

@@ -13,7 +13,7 @@ from replays.transports.base import Transport
 from tests.replays.transports.kernel import MEBIBYTE, ROOT, Kernel
 from tests.servers import rust_virtiofsd
 from tests.tracer.small_disk import small_disk
-from tests.vm import virtiofsd
+from tracer.lab import daemons
 
 NAMES = {"c": "virtiofsd of QEMU, in C", "rust": "virtiofsd in Rust"}
 KINDS = tuple(NAMES)
@@ -24,14 +24,20 @@ GETATTR = {"getattr_flags": 0, "dummy": 0, "fh": 0}
 
 def why_not(kind: str) -> str | None:
     """Return why this daemon cannot run here, or None."""
-    return virtiofsd.why_not() if kind == "c" else rust_virtiofsd.why_not()
+    if kind == "rust":
+        return rust_virtiofsd.why_not()
+    try:
+        daemons.daemon("c")
+    except daemons.Unavailable as reason:
+        return str(reason)
+    return None
 
 
 def argv(kind: str, source: Path) -> list[str]:
     """Return the command that serves `source`, submounts announced: the default of the one in Rust."""
     if kind == "rust":
         return rust_virtiofsd.argv(source, "--log-level=error")
-    return [str(virtiofsd.program()), "-f", "-o", f"source={source}", "-o", "announce_submounts"]
+    return [str(daemons.C_PROGRAM), "-f", "-o", f"source={source}", "-o", "announce_submounts"]
 
 
 @contextlib.contextmanager
