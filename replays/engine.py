@@ -38,7 +38,7 @@ _NEVER_NS = 1 << 62
 class _Sent(NamedTuple):
     """A request under way."""
 
-    step: Step | None  # None: nobody waits for it
+    step: Step
     talk: Talk | None
     message: bytearray
     room: int
@@ -82,7 +82,7 @@ class Engine:
         except ServerGone as gone:
             self.server_failed = True
             for sent in self._under_way.values():
-                if sent.step is not None and sent.step.turn != NOWHERE:
+                if sent.step.turn != NOWHERE:
                     self.player.judge.broken(sent.step, "no-answer", b"", sent.live_exchange)
             return str(gone)
 
@@ -141,8 +141,7 @@ class Engine:
     def _is_anybody_awaited(self) -> bool:
         """Whether an answer is still to come that came in the recording, or that a talk waits for."""
         return bool(self._unsent) or any(
-            sent.talk is not None or (sent.step is not None and sent.step.turn != NOWHERE)
-            for sent in self._under_way.values()
+            sent.talk is not None or sent.step.turn != NOWHERE for sent in self._under_way.values()
         )
 
     def _has_enough(self) -> bool:
@@ -151,9 +150,9 @@ class Engine:
 
     def _timed_out(self) -> str:
         self.server_failed = True
-        waiting = [sent.step for sent in self._under_way.values() if sent.step is not None]
+        waiting = [sent.step for sent in self._under_way.values()]
         for sent in self._under_way.values():
-            if sent.step is not None and sent.step.turn != NOWHERE:
+            if sent.step.turn != NOWHERE:
                 self.player.judge.broken(sent.step, "no-answer", b"", sent.live_exchange)
         names = ", ".join(f"{op_name(step.opcode)} (exchange {step.exchange})" for step in waiting[:4])
         return f"no answer for {self._options.timeout_s:g} s to {names or 'anything'}"
@@ -234,7 +233,7 @@ class Engine:
         assert self._live_uniques is not None
         target = self._live_uniques.get(recording.number(step, target_at))
         under_way = self._under_way.get(target) if target is not None else None
-        if target is None or under_way is None or under_way.step is None:
+        if target is None or under_way is None:
             raise SkipStep(Skip.ANSWERED)
         self.player.interrupted.add(under_way.step.number)
         self.player.sent += 1
@@ -268,7 +267,6 @@ class Engine:
             self._unasked(t_ns, unique, data)
             return
         step, talk, message, _, sent_ns, live_exchange = sent
-        assert step is not None
         if self._live_uniques is not None:
             self._live_uniques.pop(step.unique, None)
         if not data:

@@ -25,6 +25,7 @@ READ, WRITE, LOOKUP = (OPS_BY_NAME[name].code for name in ("READ", "WRITE", "LOO
 GIVERS = frozenset(op.code for op in OPS.values() if gives_ids(op))
 OPENERS = frozenset(op.code for op in OPS.values() if op.enosys is Enosys.OPENED)
 RELEASES = frozenset(op.code for op in OPS.values() if op.releases)
+SPECIAL = OPENERS | RELEASES | {READ, WRITE}
 MOST_IDS = 8  # that one request names, with room to spare
 HARMLESS = frozenset(
     {Skip.STILL_HELD, Skip.NOTHING_HELD, Skip.ANSWERED, Skip.FALLBACK, Skip.NEVER_AGAIN, Skip.RETRIEVED, Skip.RESENT}
@@ -98,6 +99,8 @@ class Player:
     def _whole_or_split(self, step: Step, message: bytearray) -> Ask | Talk:
         """Return a step's own request, or its parts where this server takes less at a time."""
         self.sent += 1
+        if step.opcode not in SPECIAL:
+            return Ask(message, self._rooms[step.opcode](message))
         if step.opcode in RELEASES:
             self._let_go(step)
         if step.opcode in OPENERS:
