@@ -345,3 +345,10 @@ def test_a_killed_replay_ends_its_server(path: Path) -> None:
         us.send_signal(signal.SIGTERM)
         assert us.wait(20) == 128 + signal.SIGTERM
         assert ended.poll(5_000)
+
+
+def test_a_name_in_a_directory_is_part_of_the_path_that_differs(play: Any, tmp_path: Path) -> None:
+    talk = small_talk(1)
+    talk.talk(LOOKUP, 1, b"gone\x07\0", error=-2)
+    (one,) = play(talk.write_to(tmp_path / "t.pcapng"), "--json").json["differences"]
+    assert (one["path"], one["recorded_text"], one["live_text"]) == ("/gone\\x07", "ENOENT", "success")
