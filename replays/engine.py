@@ -19,7 +19,7 @@ from replays.livetrace import LiveTrace
 from replays.notifications import Notifications
 from replays.options import ReplayOptions
 from replays.pacing import CLOSE_NS, Pace
-from replays.player import Player
+from replays.player import ENDING, Player
 from replays.reasons import Skip, SkipStep
 from replays.recording import Step
 from replays.report import NONE
@@ -64,6 +64,7 @@ class Engine:
         self.player = Player(session)
         self.notifications = Notifications(session)
         self._under_way: dict[int, _Sent] = {}
+        self._held_back: list[Step] = []  # would end what a request under way uses
         self._unsent: deque[tuple[bytearray, int, bool]] = deque()  # the transport had no place for these
         self._interrupts = {code for code, s in session.recording.sites.items() if s.manner is Manner.INTERRUPT}
         self._live_uniques: dict[int, int] | None = (  # recorded -> live, of requests under way
@@ -160,6 +161,9 @@ class Engine:
     # ---- asking ----------------------------------------------------------------------------------------------------
 
     def _begin(self, step: Step) -> None:
+        if step.opcode in ENDING and self._is_in_use(step):
+            self._held_back.append(step)
+            return
         try:
             if step.opcode in self._interrupts:
                 self._interrupt(step)
@@ -174,6 +178,18 @@ class Engine:
                 self._go_on(step, asked, None, NONE)
         except SkipStep as skipped:
             self._skip(step, skipped.reason)
+
+    def _is_in_use(self, step: Step) -> bool:
+        """Tell whether a request under way uses what a RELEASE or FORGET ends: no kernel sends it then.
+
+        A recording that is torn does not say so, and servers use memory that they have freed.
+        """
+        recording = self._session.recording
+        handles, nodes = set(step.handles), set(recording.nodes(step)) if not step.handles else set()
+        return any(
+            not handles.isdisjoint(sent.step.handles) or (nodes and not nodes.isdisjoint(recording.nodes(sent.step)))
+            for sent in self._under_way.values()
+        )
 
     def _skip(self, step: Step, reason: Skip) -> None:
         self.player.skip(step, reason)
@@ -285,6 +301,10 @@ class Engine:
             self._end(step, data, live_exchange, message)
         if self._session.surplus:
             self._give_back(message)
+        if self._held_back:
+            steps, self._held_back = self._held_back, []
+            for held in steps:
+                self._begin(held)
 
     def _end(self, step: Step, reply: bytes, live_exchange: int, message: bytearray | None) -> None:
         instead = self.player.ended(step, reply, live_exchange, message)

@@ -16,7 +16,7 @@ from replays.reasons import Skip, SkipStep
 from replays.recording import Step
 from replays.report import NONE
 from replays.session import Session
-from replays.sites import NODE_AT, NOWHERE, Manner, gives_ids, reply_sites
+from replays.sites import NODE_AT, NOWHERE, Manner, gives_ids, manner, reply_sites
 from replays.splitting import read_in_parts, write_in_parts
 from replays.talk import U32, U64, Ask, Talk, error_of
 from replays.translate import UnmappedHandle, UnmappedNode, forget_messages
@@ -26,6 +26,7 @@ GIVERS = frozenset(op.code for op in OPS.values() if gives_ids(op))
 OPENERS = frozenset(op.code for op in OPS.values() if op.enosys is Enosys.OPENED)
 RELEASES = frozenset(op.code for op in OPS.values() if op.releases)
 SPECIAL = OPENERS | RELEASES | {READ, WRITE}
+ENDING = RELEASES | {op.code for op in OPS.values() if manner(op) is Manner.FORGET}  # what they name is gone
 MOST_IDS = 8  # that one request names, with room to spare
 HARMLESS = frozenset(
     {Skip.STILL_HELD, Skip.NOTHING_HELD, Skip.ANSWERED, Skip.FALLBACK, Skip.NEVER_AGAIN, Skip.RETRIEVED, Skip.RESENT}
