@@ -210,7 +210,7 @@ class Player:
     def _learn(self, step: Step, recorded: bytes, reply: bytes) -> None:
         """Map the node and the handle that both replies give out; note what one of them alone gives."""
         op, mapper = OPS[step.opcode], self._mapper
-        given = next(self._recording.given(step), None) if recorded else None
+        given = self._recording.gift(op, step) if recorded and not self._recording.error(step) else None
         if error_of(reply):
             if error_of(reply) == -38 and op.enosys is Enosys.OPENED and given is not None and given.handle is not None:
                 mapper.opened(step.number, self._opening.pop(step.number, 0), 0)
