@@ -54,15 +54,28 @@ def run_matrix(spec: MatrixSpec, run: Run, on_row: OnRow = lambda row: None) -> 
     """
     facts = _trace_facts(spec, run)
     if run.live is not None:
-        try:
-            run.live.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise TracerError(f"no place for live traces: {error.strerror}", "name a directory: --live DIR") from None
+        _make_room_for_live(spec, run, run.live)
     with common_source(spec, LIMIT_S) as source:
         make_row, numbers = _MatrixRun(spec, run, source, on_row).row, range(len(spec.servers))
         # One after another in this thread, where ^C ends the server that runs.
         rows = tuple(map(make_row, numbers)) if run.jobs == 1 else _at_once(make_row, numbers, run.jobs)
     return Matrix(facts, spec.path, rows, run.jobs)
+
+
+def _make_room_for_live(spec: MatrixSpec, run: Run, directory: Path) -> None:
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise TracerError(f"no place for live traces: {error.strerror}", "name a directory: --live DIR") from None
+    for number, server in enumerate(spec.servers):
+        path = _live_path(directory, number, server)
+        if path.exists() and path.samefile(run.trace):
+            raise TracerError("a live trace would replace the recording", "give another directory with --live")
+
+
+def _live_path(directory: Path, number: int, server: ServerSpec) -> Path:
+    name = re.sub(r"[^A-Za-z0-9._-]+", "-", server.name)
+    return directory / f"{number + 1:02}-{name}.pcapng"
 
 
 def _at_once(make_row: Callable[[int], Row], numbers: Iterable[int], jobs: int) -> tuple[Row, ...]:
@@ -163,8 +176,7 @@ class _MatrixRun:
         if self._run.live is None:
             yield None
             return
-        name = re.sub(r"[^A-Za-z0-9._-]+", "-", server.name)
-        with TraceWriter(self._run.live / f"{number + 1:02}-{name}.pcapng") as sink:
+        with TraceWriter(_live_path(self._run.live, number, server)) as sink:
             yield sink
 
 

@@ -169,9 +169,10 @@ def _server_lines(row: Row, paint: Painter, most: int) -> Iterator[str]:
 def _finding_lines(finding: Finding, paint: Painter) -> Iterator[str]:
     item = finding.example
     recorded, live = difference_texts(item)
-    sides = f": recorded {recorded}, live {paint(live, Style.ERROR)}" if recorded or live else ""
-    what = f"{column_name(item.opcode)} {item.field or item.rule}{sides}"
-    yield f"  {finding.count:>5} × {what}"
+    sides = [f"recorded {recorded}"] if recorded else []
+    sides += [f"live {paint(live, Style.ERROR)}"] if live else []
+    what = f"{column_name(item.opcode)} {item.field or item.rule}" + (": " if sides else "")
+    yield f"  {finding.count:>5} × {what}{', '.join(sides)}"
     path = "" if item.path is None else " " + paint(escape(item.path, NAME_BYTES), Style.NAME)
     where = "" if item.exchange == NONE else f"first at exchange {item.exchange}{path}; "
     yield f"          {where}{item.rule}: {item.reason}"
