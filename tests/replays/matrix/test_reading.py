@@ -19,6 +19,7 @@ SERVER = '[servers.one]\ncommand = ["one"]\n'
 ELSEWHERE = {"channel", "pace", "edit"}  # what is decided for all servers, said by speed, or code
 OUTPUTS = {"rules", "compare_tree", "output", "json"}
 SAMPLE = Path(__file__).parents[3] / "examples/matrix/servers.toml"
+DOCUMENTATION = Path(__file__).parents[3] / "docs/matrix.md"
 
 
 def read(tmp_path: Path, text: str, **variables: str) -> MatrixSpec:
@@ -168,3 +169,13 @@ def test_only_servers_that_there_are_can_be_chosen(tmp_path: Path) -> None:
     with pytest.raises(TracerError, match="no server 'twoo'") as refused:
         chosen(servers, ["twoo"])
     assert refused.value.hint == "did you mean 'two'?"
+
+
+def test_the_documentation_has_an_example_that_is_read_and_names_every_key(tmp_path: Path) -> None:
+    text = DOCUMENTATION.read_text()
+    example = text.partition("```toml\n")[2].partition("```")[0]
+    assert [server.name for server in read(tmp_path, example).servers] == ["bindfs", "bindfs, an older kernel"]
+    with pytest.raises(TracerError) as refused:
+        read(tmp_path, SERVER + "qqqq = 1\n")
+    for key in refused.value.hint.removeprefix("known are: ").split(", "):
+        assert f"`{key}`" in text, key
