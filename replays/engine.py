@@ -64,6 +64,7 @@ class Engine:
         self.player = Player(session)
         self.notifications = Notifications(session)
         self._under_way: dict[int, _Sent] = {}
+        self._unawaited = 0  # of those under way: the recording has no answer to them either
         self._held_back: list[Step] = []  # would end what a request under way uses
         self._unsent: deque[tuple[bytearray, int, bool]] = deque()  # the transport had no place for these
         self._interrupts = {code for code, s in session.recording.sites.items() if s.manner is Manner.INTERRUPT}
@@ -119,7 +120,7 @@ class Engine:
                 return None
             self._unsent.popleft()
         schedule, pace, under_way, window = self._schedule, self._pace, self._under_way, self._options.window
-        while len(under_way) < window and not self._unsent:
+        while len(under_way) - self._unawaited < window and not self._unsent:
             step = schedule.ready()
             if step is None:
                 return None
@@ -210,10 +211,15 @@ class Engine:
         self._unique = unique = self._unique + 2
         U64.pack_into(message, UNIQUE_AT, unique)
         if self._options.edit is not None:
-            edited = self._edited(step, talk, message, unique)
+            edited = self._edited(message)
             if edited is None:
+                if talk is not None:
+                    talk.close()
+                self._skip(step, Skip.EDITED_AWAY)
                 return
             message = edited
+        if step.turn == NOWHERE:
+            self._unawaited += 1
         sent_ns = time.monotonic_ns()  # before it is sent: a server may answer while it is
         live_exchange = self._live.asked(sent_ns, message, step.exchange)
         self.pairs.append((step.exchange, live_exchange))
@@ -225,9 +231,12 @@ class Engine:
 
     def _send_unanswered(self, messages: list[bytearray], step: Step | None) -> None:
         """Send what is never answered, and waits behind nothing."""
-        for message in messages:
+        for original in messages:
             self._unique += 2
-            U64.pack_into(message, UNIQUE_AT, self._unique)
+            U64.pack_into(original, UNIQUE_AT, self._unique)
+            message = self._edited(original)
+            if message is None:
+                continue
             exchange = NONE if step is None else step.exchange
             live_exchange = self._live.asked(time.monotonic_ns(), message, exchange)
             if step is not None:
@@ -251,27 +260,28 @@ class Engine:
         under_way = self._under_way.get(target) if target is not None else None
         if target is None or under_way is None:
             raise SkipStep(Skip.ANSWERED)
+        original = bytearray(recording.request(step))
+        U64.pack_into(original, UNIQUE_AT, target | 1)
+        U64.pack_into(original, target_at, target)
+        message = self._edited(original)
+        if message is None:
+            raise SkipStep(Skip.EDITED_AWAY)
         self.player.interrupted.add(under_way.step.number)
         self.player.sent += 1
-        message = bytearray(recording.request(step))
-        U64.pack_into(message, UNIQUE_AT, target | 1)
-        U64.pack_into(message, target_at, target)
         live_exchange = self._live.asked(time.monotonic_ns(), message, step.exchange)
         self.pairs.append((step.exchange, live_exchange))
         self._submit_urgent(message)
         self._schedule.done(step)
 
-    def _edited(self, step: Step, talk: Talk | None, message: bytearray, unique: int) -> bytearray | None:
+    def _edited(self, message: bytearray) -> bytearray | None:
         """Let the user's function change a message; None when it dropped it. Its unique stays ours."""
-        assert self._options.edit is not None
+        if self._options.edit is None:
+            return message
         edited = self._options.edit(bytes(message))
         if edited is None or len(edited) < UNIQUE_AT + U64.size:
-            if talk is not None:
-                talk.close()
-            self._skip(step, Skip.EDITED_AWAY)
             return None
         changed = bytearray(edited)
-        U64.pack_into(changed, UNIQUE_AT, unique)
+        changed[UNIQUE_AT : UNIQUE_AT + U64.size] = message[UNIQUE_AT : UNIQUE_AT + U64.size]
         return changed
 
     # ---- answers ---------------------------------------------------------------------------------------------------
@@ -283,6 +293,8 @@ class Engine:
             self._unasked(t_ns, unique, data)
             return
         step, talk, message, _, sent_ns, live_exchange = sent
+        if step.turn == NOWHERE:
+            self._unawaited -= 1
         if self._live_uniques is not None:
             self._live_uniques.pop(step.unique, None)
         if not data:

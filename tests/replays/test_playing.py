@@ -31,7 +31,7 @@ from tests.replays.model import (
 )
 from tests.tracer.dialogue import REGULAR, Dialogue
 from tracer.errors import TracerError
-from tracer.records import Direction
+from tracer.records import ChannelInfo, ChannelKind, Direction
 
 READDIRPLUS, RENAME2, NOTIFY_REPLY, SETLKW = 44, 45, 41, 33
 OPEN_BODY = struct.pack("<II", 0, 0)
@@ -192,6 +192,18 @@ def test_a_recording_without_a_request_is_refused(tmp_path: Path) -> None:
         play(Dialogue(), tmp_path)
 
 
+def test_of_several_mounts_one_has_to_be_chosen(tmp_path: Path) -> None:
+    dialogue = Dialogue(channels=[ChannelInfo("/mnt/a"), ChannelInfo("/mnt/b", kind=ChannelKind.CUSE)])
+    for channel in (0, 1):
+        dialogue.talk(LOOKUP, 1, b"file\0", dialogue.entry_out(50, REGULAR), channel=channel)
+    with pytest.raises(TracerError, match=r"holds 2 mounts: 0 \(/mnt/a\), 1 \(/mnt/b\)"):
+        play(dialogue, tmp_path)
+    with pytest.raises(TracerError, match="character device"):
+        play(dialogue, tmp_path, channel=1)
+    report, _ = play(dialogue, tmp_path, channel=0)
+    assert report.counts.planned == 1
+
+
 # ---- requests that take several, or none -----------------------------------------------------------------------------
 
 
@@ -269,6 +281,16 @@ def test_a_request_that_was_never_answered_is_not_waited_for(tmp_path: Path) -> 
     transport = ModelTransport(ModelServer(), holds_back=lambda request: request[4] == SETLKW)
     report, _ = play(dialogue, tmp_path, transport)
     assert (report.stopped, report.differences) == ("", ())
+
+
+def test_requests_that_were_never_answered_take_no_place_from_others(tmp_path: Path) -> None:
+    dialogue = talk_of_a_file()
+    for number in range(5):
+        dialogue.ask(SETLKW, 50, struct.pack("<QQQQIIII", 7, number, 0, 10, 1, 0, 0, 0))
+    dialogue.talk(READ, 50, read_body(10))
+    transport = ModelTransport(ModelServer(), holds_back=lambda request: request[4] == SETLKW)
+    report, _ = play(dialogue, tmp_path, transport, window=2)
+    assert (report.stopped, report.counts.answered) == ("", 4)
 
 
 def test_retrieve_is_answered_with_what_the_recorded_kernel_had(tmp_path: Path) -> None:
@@ -369,13 +391,15 @@ def test_what_follows_from_a_difference_says_so(tmp_path: Path) -> None:
 
 def test_a_message_can_be_changed_and_dropped_before_it_is_sent(tmp_path: Path) -> None:
     def edit(message: bytes) -> bytes | None:
-        if message[4] == READ:
+        if message[4] in (READ, FORGET):
             return None
         return message[:40] + b"FILE\0" if message[4] == LOOKUP else message
 
     dialogue = talk_of_a_file()
     dialogue.talk(READ, 50, read_body(10))
+    dialogue.forget(50)
     report, server = play(dialogue, tmp_path, edit=edit)
+    assert opcodes(server) == [INIT, LOOKUP, OPEN]
     assert server.asked[1][2] == b"FILE\0"
     assert report.counts.skipped == {Skip.EDITED_AWAY.name: 1}
 
