@@ -28,7 +28,7 @@ def report_lines(report: ReplayReport, terms: TermsCompared, paint: Painter, mos
     yield from _terms_lines(terms, paint)
     yield from _difference_lines(report, paint, most)
     yield from _note_lines(report.notes, paint, most)
-    yield from _time_lines(report, paint)
+    yield from _time_lines(report, paint, most)
     yield ""
     yield verdict(report, paint)
 
@@ -161,12 +161,14 @@ def _note_lines(notes: Sequence[Note], paint: Painter, most: int) -> Iterator[st
         yield f"  ... and {len(notes) - most} more: --json has all"
 
 
-def _time_lines(report: ReplayReport, paint: Painter) -> Iterator[str]:
+def _time_lines(report: ReplayReport, paint: Painter, most: int) -> Iterator[str]:
     if report.latencies:
         yield ""
         yield paint(f"{'Times to answer':<18} {'count':>8}  recorded median, p99    live median, p99", Style.HEADING)
-        for latency in sorted(report.latencies, key=lambda item: -item.count):
+        for latency in sorted(report.latencies, key=lambda item: -item.count)[:most]:
             yield "  " + _latency_text(latency)
+        if len(report.latencies) > most:
+            yield f"  ... and {len(report.latencies) - most} more operations: --json has all"
         yield "  recorded times hold what the capture cost, live ones what the replay does"
     if report.pacing is not None:
         pace = report.pacing
