@@ -260,7 +260,7 @@ class Engine:
         under_way = self._under_way.get(target) if target is not None else None
         if target is None or under_way is None:
             raise SkipStep(Skip.ANSWERED)
-        original = bytearray(recording.request(step))
+        original = self._session.translator.encoded(step)
         U64.pack_into(original, UNIQUE_AT, target | 1)
         U64.pack_into(original, target_at, target)
         message = self._edited(original)

@@ -126,7 +126,7 @@ class Player:
     def _learning(self, step: Step, unmapped: UnmappedNode | UnmappedHandle) -> Talk:
         """Learn the ids a step names, then play it."""
         session = self._session
-        like = self._recording.whole_request(step)
+        like = self._translator.encoded(step)
         for _ in range(MOST_IDS):
             if not session.learns or session.agreement.context.big_endian:
                 break
@@ -158,7 +158,7 @@ class Player:
         if not pairs:
             raise SkipStep(Skip.STILL_HELD if was_held else Skip.NOTHING_HELD)
         self.sent += 1
-        return self.giving_back(pairs, self._recording.request(step))
+        return self.giving_back(pairs, self._translator.encoded(step))
 
     def giving_back(self, pairs: list[tuple[int, int]], like: bytes | bytearray) -> list[bytearray]:
         """Return what gives lookups back to the live server."""

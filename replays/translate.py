@@ -58,14 +58,15 @@ class Translator:
         if step.opcode in self._copied and step.end - step.at == step.wire_len:
             message = bytearray(self._mapped[step.at : step.end])
         else:
-            message = self._encoded(step)
+            message = self.encoded(step)
         sites = self.sites[step.opcode]
         if step.opcode in self._needs_type:
             self._check_type(step, sites.op)
         self._put_ids(step, message, sites)
         return message
 
-    def _encoded(self, step: Step) -> bytearray:
+    def encoded(self, step: Step) -> bytearray:
+        """Return a request as the live session lays it out, with the recorded ids. SkipStep when it is malformed."""
         try:
             return self._encoder.live(OPS[step.opcode], self._recording.whole_request(step))
         except Refused:

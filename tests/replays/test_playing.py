@@ -9,9 +9,11 @@ import pytest
 
 from replays.init import InitEdit
 from replays.options import Order, ReplayOptions
+from replays.plan import make_plan
 from replays.reasons import Skip
 from replays.replay import replay
 from replays.report import ReplayReport
+from replays.schedule import one_by_one
 from tests.replays.model import (
     BATCH_FORGET,
     ENOSYS,
@@ -283,6 +285,18 @@ def test_a_request_that_was_never_answered_is_not_waited_for(tmp_path: Path) -> 
     assert (report.stopped, report.differences) == ("", ())
 
 
+def test_one_by_one_nothing_waits_for_a_lock_before_the_recording_has_it(tmp_path: Path) -> None:
+    dialogue = talk_of_a_file()
+    lock = dialogue.ask(SETLKW, 50, struct.pack("<QQQQIIII", 7, 1, 0, 10, 1, 0, 0, 0))
+    dialogue.talk(READ, 50, read_body(10))
+    dialogue.talk(RELEASE, 50, struct.pack("<QIIQ", 7, 0, 0, 0))
+    dialogue.answer(lock)
+    dialogue.talk(GETATTR, 1, struct.pack("<IIQ", 0, 0, 0))
+    steps = make_plan(dialogue.trace(tmp_path)).steps
+    turns = {opcode: (step.after, step.turn) for step in one_by_one(steps) for opcode in (step.opcode,)}
+    assert [turns[code] for code in (OPEN, SETLKW, READ, RELEASE, GETATTR)] == [(2, 2), (3, 5), (3, 3), (4, 4), (6, 6)]
+
+
 def test_requests_that_were_never_answered_take_no_place_from_others(tmp_path: Path) -> None:
     dialogue = talk_of_a_file()
     for number in range(5):
@@ -349,14 +363,22 @@ def test_an_older_and_poorer_kernel_can_be_played(tmp_path: Path) -> None:
 
 def test_a_big_endian_recording_is_played_in_this_machines_order(tmp_path: Path) -> None:
     dialogue = Dialogue(order=">")
+    attributes = dialogue.pack("QII", 1, 0, 0) + dialogue.entry_out(50, REGULAR)[40:]
     dialogue.init()
     dialogue.talk(LOOKUP, 1, b"file\0", dialogue.entry_out(50, REGULAR))
-    dialogue.talk(
-        GETATTR, 50, dialogue.pack("IIQ", 0, 0, 0), dialogue.pack("QII", 1, 0, 0) + dialogue.entry_out(50, REGULAR)[40:]
-    )
-    report, server = play(dialogue, tmp_path)
-    assert [(opcode, node) for opcode, node, _ in server.asked] == [(INIT, 0), (LOOKUP, 1), (GETATTR, 101)]
-    assert (report.counts.same, report.differences) == (2, ())
+    dialogue.talk(GETATTR, 50, dialogue.pack("IIQ", 0, 0, 0), attributes)
+    dialogue.forget(50)
+    dialogue.talk(LOOKUP, 1, b"file\0", dialogue.entry_out(60, REGULAR), pid=7)
+    dialogue.entries[-2:] = []  # lost: the node has to be looked up by the path that a later record tells
+    dialogue.talk(GETATTR, 60, dialogue.pack("IIQ", 0, 0, 0), attributes)
+    dialogue.talk(LOOKUP, 1, b"file\0", dialogue.entry_out(60, REGULAR))
+    transport = ModelTransport(ModelServer())
+    report, server = play(dialogue, tmp_path, transport)
+    asked = [(INIT, 0), (LOOKUP, 1), (GETATTR, 101), (FORGET, 101), (LOOKUP, 1), (GETATTR, 101), (LOOKUP, 1)]
+    assert [(opcode, node) for opcode, node, _ in server.asked] == asked
+    assert (report.counts.same, report.differences) == (4, ())
+    callers = {struct.unpack_from("<III", sent, 24) for sent in transport.sent[1:] if sent[4] != FORGET}
+    assert callers == {(1000, 1000, 100)}
 
 
 def test_users_are_mapped_in_requests_and_in_what_is_compared(tmp_path: Path) -> None:
