@@ -127,3 +127,18 @@ def test_users_of_the_recording_become_ones_the_server_allows(make_server: MakeS
 
 
 MAPS = ("--uid-map", "0=4242", "--gid-map", "0=4242")
+
+
+def test_without_leave_to_write_nothing_changes_and_what_follows_is_no_difference(
+    make_server: MakeServer, tmp_path: Path
+) -> None:
+    path = record(make_server(PassthroughLl, "recorded"), tmp_path / "t.pcapng", "tree")
+    fresh = make_server(PassthroughLl, "fresh")
+    before = described(fresh.seeded())
+    ended = replay(path, "--json", *into(fresh))
+    found = json.loads(ended.stdout)
+    assert described(fresh.source) == before
+    assert ended.returncode == 0, ended.stdout
+    assert found["counts"]["skipped"]["WRITES"] > 50
+    assert found["counts"]["compared"] > 20
+    assert all(one["follower_of"] is not None for one in found["differences"])
