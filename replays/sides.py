@@ -1,6 +1,6 @@
 """Both sides of a replay as one table: a row for each recorded exchange, and one for each request the replay added.
 
-Only numbers: nothing is decoded, so a table of a million rows takes a tenth of a second.
+Only numbers: nothing is decoded, so a table of a million rows takes a third of a second.
 """
 
 from __future__ import annotations
