@@ -133,6 +133,7 @@ def _server(name: str, table: Table, variables: frozenset[str]) -> ServerSpec:
         table.texts("env"),
         table.one_of("isolation", Isolation.COPY),
         table.words("needs", "a list of programs"),
+        table.flag("needs_root", False),
         table.commands("prepare"),
         table.command("version"),
         table.text("version_has"),

@@ -9,8 +9,10 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
+from threading import Event
 
 from replays import outcome
+from replays.matrix.interruptible import Interruptible
 from replays.matrix.place import Place, beside, common_source, place_for, run_command
 from replays.matrix.result import Matrix, Row, TraceFacts, Verdict
 from replays.matrix.spec import LIMIT_S, MatrixSpec, ServerSpec
@@ -21,7 +23,7 @@ from replays.replay import plan_for, replay
 from replays.report import ReplayReport
 from replays.report_text import report_lines
 from replays.terms import terms_of
-from replays.transports.base import ServerGone
+from replays.transports.base import ServerGone, Transport
 from replays.transports.launcher import launch
 from replays.transports.process import start
 from tracer.bridges.host.server import check_server
@@ -56,9 +58,9 @@ def run_matrix(spec: MatrixSpec, run: Run, on_row: OnRow = lambda row: None) -> 
     if run.live is not None:
         _make_room_for_live(spec, run, run.live)
     with common_source(spec, LIMIT_S) as source:
-        make_row, numbers = _MatrixRun(spec, run, source, on_row).row, range(len(spec.servers))
+        matrix_run, numbers = _MatrixRun(spec, run, source, on_row), range(len(spec.servers))
         # One after another in this thread, where ^C ends the server that runs.
-        rows = tuple(map(make_row, numbers)) if run.jobs == 1 else _at_once(make_row, numbers, run.jobs)
+        rows = tuple(map(matrix_run.row, numbers)) if run.jobs == 1 else _at_once(matrix_run, numbers, run.jobs)
     return Matrix(facts, spec.path, rows, run.jobs)
 
 
@@ -78,12 +80,13 @@ def _live_path(directory: Path, number: int, server: ServerSpec) -> Path:
     return directory / f"{number + 1:02}-{name}.pcapng"
 
 
-def _at_once(make_row: Callable[[int], Row], numbers: Iterable[int], jobs: int) -> tuple[Row, ...]:
-    """Make rows in threads; on ^C those that are begun come to their end, and no others."""
+def _at_once(matrix_run: _MatrixRun, numbers: Iterable[int], jobs: int) -> tuple[Row, ...]:
+    """Make rows in threads; on ^C those that are begun are ended, and no others begun."""
     pool = ThreadPoolExecutor(jobs, "server")
     try:
-        return tuple(pool.map(make_row, numbers))
+        return tuple(pool.map(matrix_run.row, numbers))
     finally:
+        matrix_run.stop.set()
         pool.shutdown(cancel_futures=True)
 
 
@@ -104,6 +107,7 @@ class _MatrixRun:
 
     def __init__(self, spec: MatrixSpec, run: Run, source: Path | None, on_row: OnRow) -> None:
         self._spec, self._run, self._source, self._on_row = spec, run, source, on_row
+        self.stop = Event()  # ends the conversations under way
 
     def row(self, number: int) -> Row:
         """Play the trace to one server."""
@@ -122,6 +126,8 @@ class _MatrixRun:
     def _why_skipped(self, server: ServerSpec) -> str:
         if server.skip:
             return server.skip
+        if server.needs_root and os.geteuid() != 0:
+            return "needs root"
         if not server.is_for(self._run.trace):
             return f"not for this trace, but for {', '.join(server.traces)}"
         first = [words[0] for words in (server.command, *server.prepare)]
@@ -145,7 +151,10 @@ class _MatrixRun:
             plan = plan_for(trace, options)
             words = filled(server.command, place.values)
             launched = launch(words, server.transport, server.start_timeout_s, place.overlay, environment)
-            report = replay(trace, launched.transport, options, plan)
+            transport: Transport = launched.transport
+            if self._run.jobs > 1:
+                transport = Interruptible(transport, self.stop)
+            report = replay(trace, transport, options, plan)
             terms = terms_of(report, plan)
             if live is not None:
                 outcome.write(report, self._run.trace, live, report_lines(report, terms, Painter(False)))
@@ -154,7 +163,7 @@ class _MatrixRun:
                 verdict=_verdict(report),
                 why=report.stopped or ("" if report.counts.compared else NOTHING),
                 how=launched.how.partition(";")[0],  # without the mount point, which is the placeholder
-                report=report,
+                report=_without_messages(report),
                 terms=terms,
                 live=live.path if live is not None else None,
             )
@@ -183,6 +192,12 @@ class _MatrixRun:
 def _environment(server: ServerSpec, place: Place) -> dict[str, str]:
     values = filled(tuple(server.environment.values()), place.values)
     return {**os.environ, **dict(zip(server.environment, values, strict=True))}
+
+
+def _without_messages(report: ReplayReport) -> ReplayReport:
+    """Let go of whole messages that no form shows: of many servers they would add up to gigabytes."""
+    kept = [replace(item, recorded_bytes=b"", live_bytes=b"") if item.field else item for item in report.differences]
+    return replace(report, differences=tuple(kept))
 
 
 def _verdict(report: ReplayReport) -> Verdict:

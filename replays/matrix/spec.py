@@ -33,6 +33,7 @@ class ServerSpec:
     environment: Mapping[str, str] = field(default_factory=dict)  # beside ours
     isolation: Isolation = Isolation.COPY
     needs: Words = ()  # programs beside those that the commands begin with
+    needs_root: bool = False
     prepare: tuple[Words, ...] = ()  # run before the server, one after another
     version: Words = ()  # tells the version
     version_has: str = ""  # in the line that does; empty: the first line

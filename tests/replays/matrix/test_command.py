@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
+import signal
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -118,3 +123,35 @@ def test_words_that_mean_nothing_are_usage(words: list[str], tmp_path: Path) -> 
     with pytest.raises(SystemExit) as ended:
         main(["matrix", str(tmp_path / "a"), str(tmp_path / "b"), *words])
     assert ended.value.code == 2
+
+
+@pytest.mark.parametrize("jobs", ["1", "2"])
+def test_a_signal_ends_the_servers_and_leaves_nothing(jobs: str, tmp_path: Path) -> None:
+    trace, temporary = recording(tmp_path), tmp_path / "tmp"
+    temporary.mkdir()
+    text = entry("is honest") + "".join(entry("never", str(number)) for number in range(3))
+    (tmp_path / "servers.toml").write_text(text)
+    words = [sys.executable, "-m", "tracer.cli.main", "matrix", str(trace), str(tmp_path / "servers.toml")]
+    environment = {**os.environ, "TMPDIR": str(temporary)}
+    words += ["--jobs", jobs]
+    with subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, env=environment) as process:
+        try:
+            assert process.stderr is not None
+            assert process.stderr.readline() == b"fusewire: is honest: same\n"
+            while b"never" not in children_of(process.pid):
+                assert process.poll() is None
+            process.send_signal(signal.SIGTERM)
+            assert process.wait(15) == 128 + signal.SIGTERM
+            assert not list(temporary.iterdir())
+        finally:
+            process.kill()
+
+
+def children_of(pid: int) -> bytes:
+    """Return the command lines of a process's children."""
+    found = b""
+    for path in Path(f"/proc/{pid}/task").glob("*/children"):
+        for child in path.read_text().split():
+            with contextlib.suppress(OSError):  # it has ended
+                found += Path(f"/proc/{child}/cmdline").read_bytes()
+    return found
