@@ -68,6 +68,7 @@ class Op:
     short_reply: bool = False  # the reply may end after any field, the rest counts as 0 (INIT)
     sticky_enosys: bool = False  # after one ENOSYS the kernel never asks this connection again
     enosys: Enosys = Enosys.ITSELF  # what one ENOSYS means to the caller
+    waits: bool = False  # may be answered only after a later request was: a lock that another holds
     releases: bool = False  # the handle it names is gone afterwards
     mutates: bool = False  # changes what the server stores
     ring_payload_only: bool = False  # over io_uring its struct lies in the payload, not in the header area

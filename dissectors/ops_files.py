@@ -86,6 +86,7 @@ FILE_OPS = (
         "SETLKW",
         7,
         body(files.LK_IN),
+        waits=True,
         summary="{lk.type} {lk.start}-{lk.end}",
         doc="take a lock, waiting for it",
     ),

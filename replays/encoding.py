@@ -29,7 +29,8 @@ class Encoder:
         self._uids, self._gids = uids, gids
         self._rebuilt = {op.code for op in OPERATIONS if _is_laid_out_anew(op, recorded, live)}
         self._stripped = set() if _takes_extensions(live) else {op.code for op in OPERATIONS if op.extensible}
-        self.is_copy = not (self._rebuilt or uids or gids or self._stripped)
+        changed = self._rebuilt | self._stripped
+        self.copied = frozenset(() if uids or gids else {op.code for op in OPERATIONS} - changed)  # sent as they are
 
     def live(self, op: Op, request: bytes) -> bytearray:
         """Return `request`, whole as it was sent, for the live server. Refused when it is malformed."""

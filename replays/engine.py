@@ -19,7 +19,7 @@ from replays.livetrace import LiveTrace
 from replays.notifications import Notifications
 from replays.options import ReplayOptions
 from replays.pacing import CLOSE_NS, Pace
-from replays.player import Player
+from replays.player import ENDING, Player
 from replays.reasons import Skip, SkipStep
 from replays.recording import Step
 from replays.report import NONE
@@ -38,7 +38,7 @@ _NEVER_NS = 1 << 62
 class _Sent(NamedTuple):
     """A request under way."""
 
-    step: Step | None  # None: nobody waits for it
+    step: Step
     talk: Talk | None
     message: bytearray
     room: int
@@ -64,6 +64,8 @@ class Engine:
         self.player = Player(session)
         self.notifications = Notifications(session)
         self._under_way: dict[int, _Sent] = {}
+        self._unawaited = 0  # of those under way: the recording has no answer to them either
+        self._held_back: list[Step] = []  # would end what a request under way uses
         self._unsent: deque[tuple[bytearray, int, bool]] = deque()  # the transport had no place for these
         self._interrupts = {code for code, s in session.recording.sites.items() if s.manner is Manner.INTERRUPT}
         self._live_uniques: dict[int, int] | None = (  # recorded -> live, of requests under way
@@ -82,7 +84,7 @@ class Engine:
         except ServerGone as gone:
             self.server_failed = True
             for sent in self._under_way.values():
-                if sent.step is not None and sent.step.turn != NOWHERE:
+                if sent.step.turn != NOWHERE:
                     self.player.judge.broken(sent.step, "no-answer", b"", sent.live_exchange)
             return str(gone)
 
@@ -118,7 +120,7 @@ class Engine:
                 return None
             self._unsent.popleft()
         schedule, pace, under_way, window = self._schedule, self._pace, self._under_way, self._options.window
-        while len(under_way) < window and not self._unsent:
+        while len(under_way) - self._unawaited < window and not self._unsent:
             step = schedule.ready()
             if step is None:
                 return None
@@ -141,8 +143,7 @@ class Engine:
     def _is_anybody_awaited(self) -> bool:
         """Whether an answer is still to come that came in the recording, or that a talk waits for."""
         return bool(self._unsent) or any(
-            sent.talk is not None or (sent.step is not None and sent.step.turn != NOWHERE)
-            for sent in self._under_way.values()
+            sent.talk is not None or sent.step.turn != NOWHERE for sent in self._under_way.values()
         )
 
     def _has_enough(self) -> bool:
@@ -151,9 +152,9 @@ class Engine:
 
     def _timed_out(self) -> str:
         self.server_failed = True
-        waiting = [sent.step for sent in self._under_way.values() if sent.step is not None]
+        waiting = [sent.step for sent in self._under_way.values()]
         for sent in self._under_way.values():
-            if sent.step is not None and sent.step.turn != NOWHERE:
+            if sent.step.turn != NOWHERE:
                 self.player.judge.broken(sent.step, "no-answer", b"", sent.live_exchange)
         names = ", ".join(f"{op_name(step.opcode)} (exchange {step.exchange})" for step in waiting[:4])
         return f"no answer for {self._options.timeout_s:g} s to {names or 'anything'}"
@@ -161,6 +162,9 @@ class Engine:
     # ---- asking ----------------------------------------------------------------------------------------------------
 
     def _begin(self, step: Step) -> None:
+        if step.opcode in ENDING and self._is_in_use(step):
+            self._held_back.append(step)
+            return
         try:
             if step.opcode in self._interrupts:
                 self._interrupt(step)
@@ -175,6 +179,18 @@ class Engine:
                 self._go_on(step, asked, None, NONE)
         except SkipStep as skipped:
             self._skip(step, skipped.reason)
+
+    def _is_in_use(self, step: Step) -> bool:
+        """Tell whether a request under way uses what a RELEASE or FORGET ends: no kernel sends it then.
+
+        A recording that is torn does not say so, and servers use memory that they have freed.
+        """
+        recording = self._session.recording
+        handles, nodes = set(step.handles), set(recording.nodes(step)) if not step.handles else set()
+        return any(
+            not handles.isdisjoint(sent.step.handles) or (nodes and not nodes.isdisjoint(recording.nodes(sent.step)))
+            for sent in self._under_way.values()
+        )
 
     def _skip(self, step: Step, reason: Skip) -> None:
         self.player.skip(step, reason)
@@ -195,10 +211,15 @@ class Engine:
         self._unique = unique = self._unique + 2
         U64.pack_into(message, UNIQUE_AT, unique)
         if self._options.edit is not None:
-            edited = self._edited(step, talk, message, unique)
+            edited = self._edited(message)
             if edited is None:
+                if talk is not None:
+                    talk.close()
+                self._skip(step, Skip.EDITED_AWAY)
                 return
             message = edited
+        if step.turn == NOWHERE:
+            self._unawaited += 1
         sent_ns = time.monotonic_ns()  # before it is sent: a server may answer while it is
         live_exchange = self._live.asked(sent_ns, message, step.exchange)
         self.pairs.append((step.exchange, live_exchange))
@@ -210,9 +231,12 @@ class Engine:
 
     def _send_unanswered(self, messages: list[bytearray], step: Step | None) -> None:
         """Send what is never answered, and waits behind nothing."""
-        for message in messages:
+        for original in messages:
             self._unique += 2
-            U64.pack_into(message, UNIQUE_AT, self._unique)
+            U64.pack_into(original, UNIQUE_AT, self._unique)
+            message = self._edited(original)
+            if message is None:
+                continue
             exchange = NONE if step is None else step.exchange
             live_exchange = self._live.asked(time.monotonic_ns(), message, exchange)
             if step is not None:
@@ -234,29 +258,30 @@ class Engine:
         assert self._live_uniques is not None
         target = self._live_uniques.get(recording.number(step, target_at))
         under_way = self._under_way.get(target) if target is not None else None
-        if target is None or under_way is None or under_way.step is None:
+        if target is None or under_way is None:
             raise SkipStep(Skip.ANSWERED)
+        original = self._session.translator.encoded(step)
+        U64.pack_into(original, UNIQUE_AT, target | 1)
+        U64.pack_into(original, target_at, target)
+        message = self._edited(original)
+        if message is None:
+            raise SkipStep(Skip.EDITED_AWAY)
         self.player.interrupted.add(under_way.step.number)
         self.player.sent += 1
-        message = bytearray(recording.request(step))
-        U64.pack_into(message, UNIQUE_AT, target | 1)
-        U64.pack_into(message, target_at, target)
         live_exchange = self._live.asked(time.monotonic_ns(), message, step.exchange)
         self.pairs.append((step.exchange, live_exchange))
         self._submit_urgent(message)
         self._schedule.done(step)
 
-    def _edited(self, step: Step, talk: Talk | None, message: bytearray, unique: int) -> bytearray | None:
+    def _edited(self, message: bytearray) -> bytearray | None:
         """Let the user's function change a message; None when it dropped it. Its unique stays ours."""
-        assert self._options.edit is not None
+        if self._options.edit is None:
+            return message
         edited = self._options.edit(bytes(message))
         if edited is None or len(edited) < UNIQUE_AT + U64.size:
-            if talk is not None:
-                talk.close()
-            self._skip(step, Skip.EDITED_AWAY)
             return None
         changed = bytearray(edited)
-        U64.pack_into(changed, UNIQUE_AT, unique)
+        changed[UNIQUE_AT : UNIQUE_AT + U64.size] = message[UNIQUE_AT : UNIQUE_AT + U64.size]
         return changed
 
     # ---- answers ---------------------------------------------------------------------------------------------------
@@ -268,7 +293,8 @@ class Engine:
             self._unasked(t_ns, unique, data)
             return
         step, talk, message, _, sent_ns, live_exchange = sent
-        assert step is not None
+        if step.turn == NOWHERE:
+            self._unawaited -= 1
         if self._live_uniques is not None:
             self._live_uniques.pop(step.unique, None)
         if not data:
@@ -287,6 +313,10 @@ class Engine:
             self._end(step, data, live_exchange, message)
         if self._session.surplus:
             self._give_back(message)
+        if self._held_back:
+            steps, self._held_back = self._held_back, []
+            for held in steps:
+                self._begin(held)
 
     def _end(self, step: Step, reply: bytes, live_exchange: int, message: bytearray | None) -> None:
         instead = self.player.ended(step, reply, live_exchange, message)

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from dissectors.errnos import ERRNO
 from dissectors.fields import Kind
 from dissectors.message import Value
-from dissectors.opcodes import OPS, Op
+from dissectors.opcodes import OPS, NodeIs, Op
 from dissectors.structs import REPLY_HEADER_SIZE
 from replays.blame import Blame
 from replays.compare import Answered, Found
@@ -163,13 +163,12 @@ class Judge:
     def _add(
         self, step: Step, item: Found, before: bytes, now: bytes, live_exchange: int, follower_of: int | None
     ) -> None:
-        path = self._session.recording.trace.path(step.row)
         self._append(
             Difference(
                 step.exchange,
                 live_exchange,
                 step.opcode,
-                path,
+                self._path(step),
                 item.rule,
                 RULES[item.rule].reason,
                 item.field,
@@ -180,6 +179,16 @@ class Judge:
                 follower_of,
             )
         )
+
+    def _path(self, step: Step) -> bytes | None:
+        """Return the path of what a step is about: of the name in a directory, where it says one."""
+        recording = self._session.recording
+        path = recording.trace.path(step.row)
+        if path is None or OPS[step.opcode].node is not NodeIs.PARENT:
+            return path
+        values = recording.values(step)
+        name = values.get("name", values.get("oldname"))
+        return path.rstrip(b"/") + b"/" + name if isinstance(name, bytes) else path
 
     def _append(self, difference: Difference) -> None:
         self.first_count += difference.follower_of is None

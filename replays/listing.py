@@ -29,11 +29,11 @@ def list_directory(session: Session, step: Step, message: bytearray, compare: Co
     if cookie is None:
         raise SkipStep(Skip.UNKNOWN_COOKIE)
     opcode = _opcode(session, step)
-    reply = yield from _portion(session, listing, message, sites.cookie_at, cookie, opcode)
+    reply = yield from _portion(session, listing, message, cookie, opcode)
     if error_of(reply) == -errno.ENOSYS and opcode == READDIRPLUS:
         session.silenced.add(READDIRPLUS)
         opcode = _opcode(session, step)
-        reply = yield from _portion(session, listing, message, sites.cookie_at, cookie, opcode)
+        reply = yield from _portion(session, listing, message, cookie, opcode)
     if recording.error(step) == 0:
         recorded = recording.entries(step)
         listing.heard(recorded, is_whole=step.reply_wire_len == step.reply_end - step.reply_at)
@@ -41,7 +41,7 @@ def list_directory(session: Session, step: Step, message: bytearray, compare: Co
         if not listing.recorded.has_ended or listing.live.has_ended or error_of(reply):
             break
         session.added[opcode] += 1
-        reply = yield from _portion(session, listing, message, sites.cookie_at, listing.live.last, opcode)
+        reply = yield from _portion(session, listing, message, listing.live.last, opcode)
     yield from _claim(session, step, message, listing)
     if listing.is_comparable:
         compare(step, listing)
@@ -57,10 +57,13 @@ def _opcode(session: Session, step: Step) -> int:
     return READDIR
 
 
-def _portion(session: Session, listing: Listing, message: bytearray, cookie_at: int, cookie: int, opcode: int) -> Talk:
+def _portion(session: Session, listing: Listing, message: bytearray, cookie: int, opcode: int) -> Talk:
+    sites = session.translator.sites[opcode]
     asked = bytearray(message)
-    U64.pack_into(asked, cookie_at, cookie)
+    U64.pack_into(asked, sites.cookie_at, cookie)
     U32.pack_into(asked, OPCODE_AT, opcode)
+    (size,) = U32.unpack_from(asked, sites.size_at)
+    U32.pack_into(asked, sites.size_at, min(size, session.agreement.max_read))  # how much comes at once means nothing
     reply = yield Ask(asked, session.translator.room(asked, opcode))
     if error_of(reply) == 0:
         listing.listed(live_entries(session, opcode, reply))

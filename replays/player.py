@@ -16,7 +16,7 @@ from replays.reasons import Skip, SkipStep
 from replays.recording import Step
 from replays.report import NONE
 from replays.session import Session
-from replays.sites import NODE_AT, NOWHERE, Manner, gives_ids, reply_sites
+from replays.sites import NODE_AT, NOWHERE, Manner, gives_ids, manner, reply_sites
 from replays.splitting import read_in_parts, write_in_parts
 from replays.talk import U32, U64, Ask, Talk, error_of
 from replays.translate import UnmappedHandle, UnmappedNode, forget_messages
@@ -25,6 +25,8 @@ READ, WRITE, LOOKUP = (OPS_BY_NAME[name].code for name in ("READ", "WRITE", "LOO
 GIVERS = frozenset(op.code for op in OPS.values() if gives_ids(op))
 OPENERS = frozenset(op.code for op in OPS.values() if op.enosys is Enosys.OPENED)
 RELEASES = frozenset(op.code for op in OPS.values() if op.releases)
+SPECIAL = OPENERS | RELEASES | {READ, WRITE}
+ENDING = RELEASES | {op.code for op in OPS.values() if manner(op) is Manner.FORGET}  # what they name is gone
 MOST_IDS = 8  # that one request names, with room to spare
 HARMLESS = frozenset(
     {Skip.STILL_HELD, Skip.NOTHING_HELD, Skip.ANSWERED, Skip.FALLBACK, Skip.NEVER_AGAIN, Skip.RETRIEVED, Skip.RESENT}
@@ -98,6 +100,8 @@ class Player:
     def _whole_or_split(self, step: Step, message: bytearray) -> Ask | Talk:
         """Return a step's own request, or its parts where this server takes less at a time."""
         self.sent += 1
+        if step.opcode not in SPECIAL:
+            return Ask(message, self._rooms[step.opcode](message))
         if step.opcode in RELEASES:
             self._let_go(step)
         if step.opcode in OPENERS:
@@ -122,7 +126,7 @@ class Player:
     def _learning(self, step: Step, unmapped: UnmappedNode | UnmappedHandle) -> Talk:
         """Learn the ids a step names, then play it."""
         session = self._session
-        like = self._recording.whole_request(step)
+        like = self._translator.encoded(step)
         for _ in range(MOST_IDS):
             if not session.learns or session.agreement.context.big_endian:
                 break
@@ -154,7 +158,7 @@ class Player:
         if not pairs:
             raise SkipStep(Skip.STILL_HELD if was_held else Skip.NOTHING_HELD)
         self.sent += 1
-        return self.giving_back(pairs, self._recording.request(step))
+        return self.giving_back(pairs, self._translator.encoded(step))
 
     def giving_back(self, pairs: list[tuple[int, int]], like: bytes | bytearray) -> list[bytearray]:
         """Return what gives lookups back to the live server."""
@@ -206,7 +210,7 @@ class Player:
     def _learn(self, step: Step, recorded: bytes, reply: bytes) -> None:
         """Map the node and the handle that both replies give out; note what one of them alone gives."""
         op, mapper = OPS[step.opcode], self._mapper
-        given = next(self._recording.given(step), None) if recorded else None
+        given = self._recording.gift(op, step) if recorded and not self._recording.error(step) else None
         if error_of(reply):
             if error_of(reply) == -38 and op.enosys is Enosys.OPENED and given is not None and given.handle is not None:
                 mapper.opened(step.number, self._opening.pop(step.number, 0), 0)

@@ -173,11 +173,12 @@ class Recording:
                 if entry.node and entry.name not in (b".", b".."):
                     yield Given(entry.node, None, entry.name)
             return
-        given = self._given(op, step)
+        given = self.gift(op, step)
         if given is not None:
             yield given
 
-    def _given(self, op: Op, step: Step) -> Given | None:
+    def gift(self, op: Op, step: Step) -> Given | None:
+        """Return what a successful reply to a step gives out, that is no listing."""
         sites = reply_sites(op, self.context, step.reply_wire_len)
         node = self._reply_number(step, sites.node_at)
         if sites.handle_at == NOWHERE:

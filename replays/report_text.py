@@ -16,6 +16,7 @@ from replays.terms import Terms, TermsCompared
 from replays.value_text import difference_texts
 from tracer.output.style import Painter, Style, byte_count, counted, duration
 
+MOST_CAUSED = 5  # exchanges that only follow from something
 MOST_SHOWN = 20  # exchanges that differ, and notes; JSON holds all
 FIELD_WIDTH = 16
 NAME_BYTES = 200
@@ -28,7 +29,7 @@ def report_lines(report: ReplayReport, terms: TermsCompared, paint: Painter, mos
     yield from _terms_lines(terms, paint)
     yield from _difference_lines(report, paint, most)
     yield from _note_lines(report.notes, paint, most)
-    yield from _time_lines(report, paint)
+    yield from _time_lines(report, paint, most)
     yield ""
     yield verdict(report, paint)
 
@@ -42,6 +43,9 @@ def verdict(report: ReplayReport, paint: Painter) -> str:
         return paint(f"{ended} {_differ(report, firsts) if firsts else 'No difference'} in {compared}.", Style.ERROR)
     if firsts:
         return paint(f"{_differ(report, firsts)} in {compared}.", Style.ERROR)
+    if report.differences:
+        text = f"No difference in {compared}, but for {len(differing(report.differences))} in consequence of what was "
+        return paint(f"{text}skipped, or done another way.", Style.WARNING)
     if not report.counts.compared:
         return paint("Nothing was compared: no request that was played has an answer in the recording.", Style.WARNING)
     return paint(f"No difference in {compared}.", Style.HEADING)
@@ -112,15 +116,24 @@ def flags_text(flags: int) -> str:
 
 def _difference_lines(report: ReplayReport, paint: Painter, most: int) -> Iterator[str]:
     groups = differing(report.firsts)
-    if not groups:
-        return
+    causes = {group[0].exchange for group in groups}
+    caused = differing([one for one in report.differences if one.follower_of not in (None, *causes)])
     followers = Counter(item.follower_of for item in report.differences if item.follower_of is not None)
-    yield ""
-    yield paint("What differs", Style.HEADING)
+    if groups:
+        yield ""
+        yield paint("What differs", Style.HEADING)
     for group in groups[:most]:
         yield from _group_lines(group, followers[group[0].exchange], paint)
     if len(groups) > most:
         yield f"  ... and {counted(len(groups) - most, 'request')} more: --json has all"
+    if caused:
+        yield ""
+        yield paint("What differs in consequence of what was skipped, or done another way", Style.HEADING)
+    for group in caused[:MOST_CAUSED]:
+        yield from _group_lines(group, 0, paint)
+        yield f"    follows from exchange {group[0].follower_of}"
+    if len(caused) > MOST_CAUSED:
+        yield f"  ... and {counted(len(caused) - MOST_CAUSED, 'request')} more: --json has all"
 
 
 def _group_lines(group: Sequence[Difference], followers: int, paint: Painter) -> Iterator[str]:
@@ -161,12 +174,14 @@ def _note_lines(notes: Sequence[Note], paint: Painter, most: int) -> Iterator[st
         yield f"  ... and {len(notes) - most} more: --json has all"
 
 
-def _time_lines(report: ReplayReport, paint: Painter) -> Iterator[str]:
+def _time_lines(report: ReplayReport, paint: Painter, most: int) -> Iterator[str]:
     if report.latencies:
         yield ""
         yield paint(f"{'Times to answer':<18} {'count':>8}  recorded median, p99    live median, p99", Style.HEADING)
-        for latency in sorted(report.latencies, key=lambda item: -item.count):
+        for latency in sorted(report.latencies, key=lambda item: -item.count)[:most]:
             yield "  " + _latency_text(latency)
+        if len(report.latencies) > most:
+            yield f"  ... and {len(report.latencies) - most} more operations: --json has all"
         yield "  recorded times hold what the capture cost, live ones what the replay does"
     if report.pacing is not None:
         pace = report.pacing

@@ -71,11 +71,16 @@ class Sandbox:
 
     def remove(self) -> None:
         """Remove what was changed; nothing happens the second time."""
-        for directory, names, _ in os.walk(self._place):
-            for path in (Path(directory, name) for name in names):
-                if not path.is_symlink():
-                    path.chmod(stat.S_IRWXU)  # overlayfs leaves one that nobody may enter, and a server may too
-        shutil.rmtree(self._place, ignore_errors=True)
+        remove_tree(self._place)
+
+
+def remove_tree(place: Path) -> None:
+    """Remove a directory of ours and all in it; nothing happens when it is gone."""
+    for directory, names, _ in os.walk(place):
+        for path in (Path(directory, name) for name in names):
+            if not path.is_symlink():
+                path.chmod(stat.S_IRWXU)  # overlayfs leaves one that nobody may enter, and a server may too
+    shutil.rmtree(place, ignore_errors=True)
 
 
 def _changes(upper: Path, source: Path) -> Iterator[Change]:

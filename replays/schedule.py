@@ -6,8 +6,11 @@ from collections.abc import Sequence
 from heapq import heapify, heappop, heappush
 from typing import Protocol
 
+from dissectors.opcodes import OPERATIONS
 from replays.recording import Step
 from replays.sites import NOWHERE
+
+WAITING = frozenset(op.code for op in OPERATIONS if op.waits)
 
 
 class Schedule(Protocol):
@@ -71,12 +74,27 @@ class Turns:
 
 
 def one_by_one(steps: Sequence[Step]) -> list[Step]:
-    """Number the answers by their requests, and let each request wait for all before it."""
-    found, answers = [], 0
+    """Number the answers by their requests, and let each request wait for all before it.
+
+    But nothing waits for a lock before the recording has it: it may be a later request that makes it free.
+    """
+    found: list[Step] = []
+    waiting: list[Step] = []
+    answers = 0
     for step in steps:
-        turn = answers if step.turn != NOWHERE else NOWHERE
-        found.append(step._replace(turn=turn, after=answers))
-        answers += turn != NOWHERE
+        for lock in [lock for lock in waiting if lock.turn < step.after]:
+            waiting.remove(lock)
+            found[lock.number] = lock._replace(turn=answers, after=found[lock.number].after)
+            answers += 1
+        found.append(step._replace(turn=answers, after=answers))
+        if step.turn == NOWHERE:
+            found[-1] = step._replace(after=answers)
+        elif step.opcode in WAITING:
+            waiting.append(step)
+        else:
+            answers += 1
+    for turn, lock in enumerate(waiting, answers):
+        found[lock.number] = found[lock.number]._replace(turn=turn)
     return found
 
 

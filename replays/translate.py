@@ -43,6 +43,7 @@ class Translator:
     def __init__(self, recording: Recording, mapper: Mapper, encoder: Encoder, live: Context) -> None:
         self._mapped = recording.trace.file.mapped
         self._recording, self._mapper, self._encoder = recording, mapper, encoder
+        self._copied = encoder.copied
         self.sites = sites_by_opcode(live)
         self.rooms = {op.code: _room_of(op, live) for op in OPS.values()}
         self._needs_type = {
@@ -54,17 +55,18 @@ class Translator:
 
         Raises UnmappedNode, UnmappedHandle; SkipStep when no kernel would ask that of such a node here.
         """
-        if self._encoder.is_copy and step.end - step.at == step.wire_len:
+        if step.opcode in self._copied and step.end - step.at == step.wire_len:
             message = bytearray(self._mapped[step.at : step.end])
         else:
-            message = self._encoded(step)
+            message = self.encoded(step)
         sites = self.sites[step.opcode]
         if step.opcode in self._needs_type:
             self._check_type(step, sites.op)
         self._put_ids(step, message, sites)
         return message
 
-    def _encoded(self, step: Step) -> bytearray:
+    def encoded(self, step: Step) -> bytearray:
+        """Return a request as the live session lays it out, with the recorded ids. SkipStep when it is malformed."""
         try:
             return self._encoder.live(OPS[step.opcode], self._recording.whole_request(step))
         except Refused:

@@ -1,6 +1,7 @@
-"""Draw README's picture: the real terminal UI on a real trace.
+"""Draw the pictures of the documentation: the real terminal UI on a real trace, or on both sides of a replay.
 
     .venv/bin/python -m scripts.screenshot traces/demo.pcapng docs/images/tui
+    .venv/bin/python -m scripts.screenshot docs/samples/replay-live.pcapng docs/images/replay --keys n,n
 
 writes docs/images/tui.svg, and docs/images/tui.png where rsvg-convert is installed (Debian: librsvg2-bin).
 """
@@ -15,9 +16,11 @@ import subprocess
 import sys
 from pathlib import Path
 
+from replays.replayed import Replayed
 from tracer.errors import TracerError
 from tracer.trace.trace import Trace
-from tracer.tui.app import FusewireApp
+from tracer.tui.app import FusewireApp, ScreenApp
+from tracer.tui.replay_app import ReplayApp
 
 SETTLE_S = 30
 CELL_WIDTH = 12.2  # of rich.console.Console.export_svg()
@@ -28,9 +31,14 @@ TEXT_WITH_MARGIN = re.compile(
 )
 
 
-async def draw(trace: Trace, keys: list[str], width: int, height: int) -> str:
+def app_for(path: Path) -> ScreenApp:
+    """Return the UI that `fusewire open` would show."""
+    replayed = Replayed.open(path)
+    return FusewireApp(Trace.open(path)) if replayed is None else ReplayApp(replayed)
+
+
+async def draw(app: ScreenApp, keys: list[str], width: int, height: int) -> str:
     """Run the UI without a terminal, press keys, return the screen as SVG."""
-    app = FusewireApp(trace)
     async with app.run_test(size=(width, height)) as pilot:
         for key in ["", *keys]:
             if key:
@@ -72,13 +80,13 @@ def main() -> int:
     width, height = map(int, arguments.size.split("x"))
     keys = [key for key in arguments.keys.split(",") if key]
     try:
-        trace = Trace.open(arguments.trace)
+        app = app_for(arguments.trace)
     except TracerError as error:
         print(f"screenshot: {error}", file=sys.stderr)
         return 2
     svg = arguments.output.with_suffix(".svg")
     svg.parent.mkdir(parents=True, exist_ok=True)
-    drawing = with_plain_margins(asyncio.run(draw(trace, keys, width, height)))
+    drawing = with_plain_margins(asyncio.run(draw(app, keys, width, height)))
     svg.write_text(drawing, encoding="utf-8")
     png = rasterize(svg)
     print(f"drawn: {svg}" + (f", {png}" if png else " (no PNG: rsvg-convert is missing)"))

@@ -5,6 +5,7 @@ It knows its root and one file, "file" with node 2, and answers every other requ
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import struct
@@ -111,10 +112,11 @@ HABITS: dict[str, Act] = {
 if __name__ == "__main__":
     FD = int(sys.argv[2].removeprefix("/dev/fd/"))
     print(f"{os.getpid()} serves", flush=True)
-    while request := os.read(FD, 2 << 20):
-        _, asked, number, about = REQUEST.unpack_from(request)
-        answer = sound(asked, number, about)
-        if asked in (INIT, LOOKUP, OPEN):
-            send(answer)
-        else:
-            HABITS[sys.argv[1]](asked, number, answer)
+    with contextlib.suppress(ConnectionResetError, BrokenPipeError):  # we have gone
+        while request := os.read(FD, 2 << 20):
+            _, asked, number, about = REQUEST.unpack_from(request)
+            answer = sound(asked, number, about)
+            if asked in (INIT, LOOKUP, OPEN):
+                send(answer)
+            else:
+                HABITS[sys.argv[1]](asked, number, answer)

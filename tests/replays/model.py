@@ -156,13 +156,15 @@ class ModelServer:
         return 0, b""
 
     def _list(self, node: int, body: bytes, plus: bool) -> tuple[int, bytes]:
-        fh, offset = struct.unpack_from("<QQ", body)
+        fh, offset, size = struct.unpack_from("<QQI", body)
         self._check_handle(fh, node)
         names = (b"one", b"two", b"dir")
         start = offset - self.base if offset else 0
         assert 0 <= start <= len(names), "a cookie that was never given"
         found = b""
         for place, name in enumerate(names[start : start + 2], start + 1):
+            if len(found) + 128 * plus + 24 + 8 > size:
+                break
             head = self._entry(node, name) if plus else b""
             record = head + struct.pack("<QQII", 7, self.base + place, len(name), 4 if name == b"dir" else 8) + name
             found += record.ljust((len(record) + 7) // 8 * 8, b"\0")

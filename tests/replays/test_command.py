@@ -177,6 +177,24 @@ def test_an_edit_changes_and_drops_requests(play: Any, path: Path, live: Path, t
     assert [one["field"] for one in ended.json["differences"]] == ["attr.mode"] * 4
 
 
+@pytest.mark.parametrize(
+    ("code", "said", "line"),
+    [
+        ("def hook(message):\n    return message[0] / 0\n", "ZeroDivisionError: division by zero", 2),
+        ("\ndef hook(:\n", "SyntaxError: invalid syntax", 2),
+        ("import no_such_module_at_all\n", "ModuleNotFoundError: No module named 'no_such_module_at_all'", 1),
+    ],
+)
+def test_a_mistake_in_an_edit_is_told_with_its_place(code: str, said: str, line: int, play: Any, path: Path) -> None:
+    hooks = path.parent / "hooks.py"
+    hooks.write_text(code)
+    ended = play(path, "--edit", f"{hooks}:hook")
+    assert ended.code == 2
+    first, hint = ended.err.splitlines()[-2:]
+    assert first.startswith(f"fusewire: --edit {hooks}:hook: {said}")
+    assert hint == f"  mend it at {hooks}:{line}"
+
+
 def cut_write(tmp_path: Path) -> Path:
     talk = small_talk(1)
     talk.talk(OPEN, 2, bytes(8), body(OPEN, 2))
@@ -345,3 +363,10 @@ def test_a_killed_replay_ends_its_server(path: Path) -> None:
         us.send_signal(signal.SIGTERM)
         assert us.wait(20) == 128 + signal.SIGTERM
         assert ended.poll(5_000)
+
+
+def test_a_name_in_a_directory_is_part_of_the_path_that_differs(play: Any, tmp_path: Path) -> None:
+    talk = small_talk(1)
+    talk.talk(LOOKUP, 1, b"gone\x07\0", error=-2)
+    (one,) = play(talk.write_to(tmp_path / "t.pcapng"), "--json").json["differences"]
+    assert (one["path"], one["recorded_text"], one["live_text"]) == ("/gone\\x07", "ENOENT", "success")

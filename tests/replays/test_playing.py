@@ -9,9 +9,11 @@ import pytest
 
 from replays.init import InitEdit
 from replays.options import Order, ReplayOptions
+from replays.plan import make_plan
 from replays.reasons import Skip
 from replays.replay import replay
 from replays.report import ReplayReport
+from replays.schedule import one_by_one
 from tests.replays.model import (
     BATCH_FORGET,
     ENOSYS,
@@ -31,7 +33,7 @@ from tests.replays.model import (
 )
 from tests.tracer.dialogue import REGULAR, Dialogue
 from tracer.errors import TracerError
-from tracer.records import Direction
+from tracer.records import ChannelInfo, ChannelKind, Direction
 
 READDIRPLUS, RENAME2, NOTIFY_REPLY, SETLKW = 44, 45, 41, 33
 OPEN_BODY = struct.pack("<II", 0, 0)
@@ -192,6 +194,18 @@ def test_a_recording_without_a_request_is_refused(tmp_path: Path) -> None:
         play(Dialogue(), tmp_path)
 
 
+def test_of_several_mounts_one_has_to_be_chosen(tmp_path: Path) -> None:
+    dialogue = Dialogue(channels=[ChannelInfo("/mnt/a"), ChannelInfo("/mnt/b", kind=ChannelKind.CUSE)])
+    for channel in (0, 1):
+        dialogue.talk(LOOKUP, 1, b"file\0", dialogue.entry_out(50, REGULAR), channel=channel)
+    with pytest.raises(TracerError, match=r"holds 2 mounts: 0 \(/mnt/a\), 1 \(/mnt/b\)"):
+        play(dialogue, tmp_path)
+    with pytest.raises(TracerError, match="character device"):
+        play(dialogue, tmp_path, channel=1)
+    report, _ = play(dialogue, tmp_path, channel=0)
+    assert report.counts.planned == 1
+
+
 # ---- requests that take several, or none -----------------------------------------------------------------------------
 
 
@@ -271,6 +285,28 @@ def test_a_request_that_was_never_answered_is_not_waited_for(tmp_path: Path) -> 
     assert (report.stopped, report.differences) == ("", ())
 
 
+def test_one_by_one_nothing_waits_for_a_lock_before_the_recording_has_it(tmp_path: Path) -> None:
+    dialogue = talk_of_a_file()
+    lock = dialogue.ask(SETLKW, 50, struct.pack("<QQQQIIII", 7, 1, 0, 10, 1, 0, 0, 0))
+    dialogue.talk(READ, 50, read_body(10))
+    dialogue.talk(RELEASE, 50, struct.pack("<QIIQ", 7, 0, 0, 0))
+    dialogue.answer(lock)
+    dialogue.talk(GETATTR, 1, struct.pack("<IIQ", 0, 0, 0))
+    steps = make_plan(dialogue.trace(tmp_path)).steps
+    turns = {opcode: (step.after, step.turn) for step in one_by_one(steps) for opcode in (step.opcode,)}
+    assert [turns[code] for code in (OPEN, SETLKW, READ, RELEASE, GETATTR)] == [(2, 2), (3, 5), (3, 3), (4, 4), (6, 6)]
+
+
+def test_requests_that_were_never_answered_take_no_place_from_others(tmp_path: Path) -> None:
+    dialogue = talk_of_a_file()
+    for number in range(5):
+        dialogue.ask(SETLKW, 50, struct.pack("<QQQQIIII", 7, number, 0, 10, 1, 0, 0, 0))
+    dialogue.talk(READ, 50, read_body(10))
+    transport = ModelTransport(ModelServer(), holds_back=lambda request: request[4] == SETLKW)
+    report, _ = play(dialogue, tmp_path, transport, window=2)
+    assert (report.stopped, report.counts.answered) == ("", 4)
+
+
 def test_retrieve_is_answered_with_what_the_recorded_kernel_had(tmp_path: Path) -> None:
     dialogue = talk_of_a_file()
     dialogue.ask(NOTIFY_REPLY, 50, struct.pack("<QQIIQQ", 0, 0, 3, 0, 0, 0) + b"abc", unique=77)
@@ -327,14 +363,22 @@ def test_an_older_and_poorer_kernel_can_be_played(tmp_path: Path) -> None:
 
 def test_a_big_endian_recording_is_played_in_this_machines_order(tmp_path: Path) -> None:
     dialogue = Dialogue(order=">")
+    attributes = dialogue.pack("QII", 1, 0, 0) + dialogue.entry_out(50, REGULAR)[40:]
     dialogue.init()
     dialogue.talk(LOOKUP, 1, b"file\0", dialogue.entry_out(50, REGULAR))
-    dialogue.talk(
-        GETATTR, 50, dialogue.pack("IIQ", 0, 0, 0), dialogue.pack("QII", 1, 0, 0) + dialogue.entry_out(50, REGULAR)[40:]
-    )
-    report, server = play(dialogue, tmp_path)
-    assert [(opcode, node) for opcode, node, _ in server.asked] == [(INIT, 0), (LOOKUP, 1), (GETATTR, 101)]
-    assert (report.counts.same, report.differences) == (2, ())
+    dialogue.talk(GETATTR, 50, dialogue.pack("IIQ", 0, 0, 0), attributes)
+    dialogue.forget(50)
+    dialogue.talk(LOOKUP, 1, b"file\0", dialogue.entry_out(60, REGULAR), pid=7)
+    dialogue.entries[-2:] = []  # lost: the node has to be looked up by the path that a later record tells
+    dialogue.talk(GETATTR, 60, dialogue.pack("IIQ", 0, 0, 0), attributes)
+    dialogue.talk(LOOKUP, 1, b"file\0", dialogue.entry_out(60, REGULAR))
+    transport = ModelTransport(ModelServer())
+    report, server = play(dialogue, tmp_path, transport)
+    asked = [(INIT, 0), (LOOKUP, 1), (GETATTR, 101), (FORGET, 101), (LOOKUP, 1), (GETATTR, 101), (LOOKUP, 1)]
+    assert [(opcode, node) for opcode, node, _ in server.asked] == asked
+    assert (report.counts.same, report.differences) == (4, ())
+    callers = {struct.unpack_from("<III", sent, 24) for sent in transport.sent[1:] if sent[4] != FORGET}
+    assert callers == {(1000, 1000, 100)}
 
 
 def test_users_are_mapped_in_requests_and_in_what_is_compared(tmp_path: Path) -> None:
@@ -369,13 +413,15 @@ def test_what_follows_from_a_difference_says_so(tmp_path: Path) -> None:
 
 def test_a_message_can_be_changed_and_dropped_before_it_is_sent(tmp_path: Path) -> None:
     def edit(message: bytes) -> bytes | None:
-        if message[4] == READ:
+        if message[4] in (READ, FORGET):
             return None
         return message[:40] + b"FILE\0" if message[4] == LOOKUP else message
 
     dialogue = talk_of_a_file()
     dialogue.talk(READ, 50, read_body(10))
+    dialogue.forget(50)
     report, server = play(dialogue, tmp_path, edit=edit)
+    assert opcodes(server) == [INIT, LOOKUP, OPEN]
     assert server.asked[1][2] == b"FILE\0"
     assert report.counts.skipped == {Skip.EDITED_AWAY.name: 1}
 

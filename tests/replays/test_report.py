@@ -38,10 +38,18 @@ def test_a_report_as_json_is_as_approved() -> None:
     check_golden("report.json", json.dumps(report_json(made_report(), TERMS), indent=2, ensure_ascii=False) + "\n")
 
 
-def test_the_list_of_rules_is_as_approved_and_whole() -> None:
-    lines = list(rule_lines(PLAIN))
-    check_golden("rules.txt", "\n".join(lines) + "\n")
-    assert sorted(line.split()[0] for line in lines if line.startswith("  ")) == sorted(RULES)
+def test_every_rule_is_listed_with_its_reason_below_what_it_does() -> None:
+    sections: list[list[str]] = []
+    for line in rule_lines(PLAIN):
+        if line.startswith("  "):
+            sections[-1].append(line.strip())
+        else:
+            sections.append([])
+    counting, loose, never = sections
+    assert [line.split()[0] for line in counting] == [rule.name for rule in RULES.values() if rule.counts]
+    assert [line.split()[0] for line in never] == [rule.name for rule in RULES.values() if rule.never]
+    assert len(counting) + len(loose) + len(never) == len(RULES)
+    assert all(line.endswith(RULES[line.split()[0]].reason) for line in (*counting, *loose, *never))
 
 
 def test_colours_change_no_word() -> None:
@@ -64,11 +72,24 @@ def test_nothing_that_could_drive_a_terminal_is_printed() -> None:
         ({"differences": DIFFERENCES[:1]}, "1 request differs in 90 answers."),
         ({"differences": (), "counts": Counts(3, 1)}, "Nothing was compared: "),
         ({"differences": (), "stopped": "it died"}, "Ended early: it died. No difference in 90 answers."),
-        ({"differences": DIFFERENCES[5:6]}, "No difference"),
+        (
+            {"differences": DIFFERENCES[5:6]},
+            "No difference in 90 answers, but for 1 in consequence of what was skipped",
+        ),
     ],
 )
 def test_the_last_line_is_the_verdict(changes: dict[str, object], verdict: str) -> None:
     assert list(report_lines(made_report(**changes), TERMS, PLAIN))[-1].startswith(verdict)
+
+
+def test_what_only_follows_from_something_is_shown_apart() -> None:
+    caused = tuple(difference(n, "GETATTR", "error", "error", 0, -2, follower_of=3) for n in range(10, 20))
+    lines = list(report_lines(made_report(differences=caused), TERMS, PLAIN))
+    at = lines.index("What differs in consequence of what was skipped, or done another way")
+    assert lines[at + 1] == "  exchange 10  GETATTR /dir/file  (live exchange 11)"
+    assert lines[at + 5] == "    follows from exchange 3"
+    assert "  ... and 5 requests more: --json has all" in lines
+    assert "What differs" not in lines
 
 
 def test_a_report_of_very_many_differences_is_short() -> None:

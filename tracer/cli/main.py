@@ -22,6 +22,7 @@ COMMANDS = (
     ("open", "open_trace", "Open", "open a trace in the terminal UI"),
     ("live", "live", "Live", "record and watch in the terminal UI at once"),
     ("replay", "replay", "Replay", "play a trace against any server, and say what differs"),
+    ("matrix", "matrix", "Matrix", "play a trace to many servers, and compare them in a table"),
     ("sync", "sync", "Sync", "report every FUSE_SYNCFS, per submount"),
     ("lab", "lab", "Lab", "boot a small guest with virtiofs, and see what sync does there"),
     ("doctor", "doctor", "Doctor", "what can be captured here, and what is missing"),

@@ -9,7 +9,7 @@ import signal
 import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
 
@@ -239,13 +239,13 @@ def _connected(target: Target, sandbox: Sandbox | None, timeout_s: float) -> Lau
 
 
 @contextmanager
-def live_sink(options: ReplayOptions, path: Path | None) -> Iterator[ReplayOptions]:
-    """Add to the options where the live dialogue goes."""
+def live_writer(path: Path | None) -> Iterator[TraceWriter | None]:
+    """Open what the live dialogue is written to, where it is wanted."""
     if path is None:
-        yield options
+        yield None
         return
     with TraceWriter(path, command=shlex.join(sys.argv)) as writer:
-        yield replace(options, live=writer)
+        yield writer
 
 
 @contextmanager

@@ -11,24 +11,26 @@ from textual.binding import BindingType
 from textual.screen import Screen
 
 from tracer.trace.trace import Trace
-from tracer.tui.commands import COMMANDS
+from tracer.tui.commands import commands_for
 from tracer.tui.filtering import choice_of
 from tracer.tui.main_screen import MainScreen
+from tracer.tui.pane_screen import PaneScreen
 from tracer.tui.theme import DARK
 
 
-class FusewireApp(App[None]):
-    """A trace on the screen."""
+class ScreenApp(App[None]):
+    """One screen with panes, in the project's theme."""
 
     TITLE = "fusewire"
     CSS_PATH = "app.tcss"
     BINDINGS: ClassVar[list[BindingType]] = []
 
-    def __init__(self, trace: Trace, *, follow: bool = False, filter_text: str = "") -> None:
+    main: PaneScreen
+
+    def __init__(self) -> None:
         super().__init__()
         self.register_theme(DARK)
         self.theme = DARK.name
-        self.main = MainScreen(trace, follow=follow, filter_text=filter_text)
 
     def get_default_screen(self) -> Screen[None]:
         """Begin with the main screen."""
@@ -38,11 +40,19 @@ class FusewireApp(App[None]):
         """Offer every command of the main screen in the palette."""
         if screen is not self.main:
             return
-        for command in COMMANDS:
+        for command in commands_for(self.main.PLACE):
             yield SystemCommand(command.title, command.help, partial(self._run_command, command.action))
 
     async def _run_command(self, action: str) -> None:
         await self.main.run_action(action)
+
+
+class FusewireApp(ScreenApp):
+    """A trace on the screen."""
+
+    def __init__(self, trace: Trace, *, follow: bool = False, filter_text: str = "") -> None:
+        super().__init__()
+        self.main = MainScreen(trace, follow=follow, filter_text=filter_text)
 
 
 def run(trace: Trace, *, follow: bool = False, filter_text: str = "", on_quit: Callable[[], None] | None = None) -> int:

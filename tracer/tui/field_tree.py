@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import ClassVar
 
 from rich.cells import cell_len
@@ -36,7 +38,8 @@ class FieldTree(Styled, ScrollView, can_focus=True):
 
     PREFIX = "fields"
     COMPONENT_CLASSES: ClassVar[set[str]] = {
-        f"fields--{name}" for name in ("heading", "offset", "label", "value", "problem", "cursor", "doc")
+        f"fields--{name}"
+        for name in ("heading", "offset", "label", "value", "problem", "cursor", "doc", "differs", "was", "other")
     }
 
     BINDINGS: ClassVar[list[BindingType]] = [
@@ -51,6 +54,7 @@ class FieldTree(Styled, ScrollView, can_focus=True):
     def __init__(self, *, id: str | None = None) -> None:
         super().__init__(id=id)
         self.fields = NO_FIELDS
+        self.marks: Mapping[int, str] = {}  # row -> the component class its value is drawn in
         self._label_cells = MAX_LABEL
         self.cursor = 0
 
@@ -59,9 +63,9 @@ class FieldTree(Styled, ScrollView, can_focus=True):
         """The field under the cursor."""
         return self.fields.rows[self.cursor] if self.cursor < len(self.fields.rows) else None
 
-    def show(self, fields: Fields, cursor: int) -> None:
-        """Show the fields of another exchange."""
-        self.fields = fields
+    def show(self, fields: Fields, cursor: int, marks: Mapping[int, str] = MappingProxyType({})) -> None:
+        """Show the fields of another exchange; `marks` are component classes for values that stand out, by row."""
+        self.fields, self.marks = fields, marks
         labels = (2 * (field.row.depth - 1) + len(field.row.label) for field in fields.rows if field.row.depth)
         self._label_cells = min(MAX_LABEL, max(labels, default=0) + 1)
         self.virtual_size = Size(self.size.width, len(fields.rows))
@@ -123,9 +127,11 @@ class FieldTree(Styled, ScrollView, can_focus=True):
             return Strip.blank(width, base)
         if at == self.cursor:
             base = base + self.overlay("cursor")
-        return Strip(self._cells(self.fields.rows[at], base, width)).adjust_cell_length(width, base)
+        return Strip(self._cells(self.fields.rows[at], base, width, self.marks.get(at, "value"))).adjust_cell_length(
+            width, base
+        )
 
-    def _cells(self, field: FieldRow, base: Style, width: int) -> list[Segment]:
+    def _cells(self, field: FieldRow, base: Style, width: int, value_style: str) -> list[Segment]:
         def styled(name: str) -> Style:
             return base + self.overlay(name)
 
@@ -144,6 +150,6 @@ class FieldTree(Styled, ScrollView, can_focus=True):
             Segment(offset, styled("offset")),
             Segment(fit(label, label_width), styled("label")),
             Segment(" ", base),
-            Segment(value, styled("value")),
+            Segment(value, styled(value_style)),
             Segment(fit(row.doc if left >= MIN_DOC_CELLS else "", max(0, left)) if left else "", styled("doc")),
         ]

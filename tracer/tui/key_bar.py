@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from rich.text import Text
 from textual import events
 from textual.widgets import Static
 
-from tracer.tui.commands import COMMANDS, Command
+from tracer.tui.commands import Command
 
 TYPING = (("enter", "Apply"), ("tab", "Complete the word"), ("esc", "Leave the filter as it was"))
 
@@ -14,8 +16,9 @@ TYPING = (("enter", "Apply"), ("tab", "Complete the word"), ("esc", "Leave the f
 class KeyBar(Static):
     """Shows what the keys do, as many as fit; a click does the same."""
 
-    def __init__(self, *, id: str | None = None) -> None:
+    def __init__(self, commands: Sequence[Command], *, id: str | None = None) -> None:
         super().__init__(id=id, markup=False)
+        self._commands = [command for command in commands if command.footer]
         self._places: list[tuple[int, int, Command]] = []
         self.is_typing = False
 
@@ -33,7 +36,7 @@ class KeyBar(Static):
         key, word = f"bold {variables['footer-key-foreground']}", variables["footer-description-foreground"]
         text = Text(" ", no_wrap=True)
         self._places = []
-        commands = [] if self.is_typing else [command for command in COMMANDS if command.footer]
+        commands = [] if self.is_typing else self._commands
         shown = TYPING if self.is_typing else [(command.label, command.footer) for command in commands]
         cells = sum(len(label) + 1 + len(meaning) for label, meaning in shown)
         gap = " " * (2 if 1 + cells + 2 * len(shown) <= self.size.width else 1)

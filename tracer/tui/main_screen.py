@@ -2,27 +2,22 @@
 
 from __future__ import annotations
 
-from typing import ClassVar, Literal
+from typing import ClassVar
 
 import numpy as np
 from textual import events, on
 from textual.app import ComposeResult
 from textual.binding import BindingType
-from textual.screen import Screen
-from textual.widget import Widget
 
 from tracer.trace.trace import Trace
 from tracer.tui import messages
-from tracer.tui.commands import bindings
+from tracer.tui.commands import Place, bindings
 from tracer.tui.detail import Detail
 from tracer.tui.exchange_list import ExchangeList
 from tracer.tui.fields import Fields
-from tracer.tui.filter_bar import FilterBar
-from tracer.tui.filtering import choice_of
-from tracer.tui.key_bar import KeyBar
 from tracer.tui.listing import Listing
+from tracer.tui.pane_screen import PaneScreen
 from tracer.tui.rows import Rows
-from tracer.tui.screens import GoToScreen, HelpScreen
 from tracer.tui.status import Facts, StatusBar
 from tracer.tui.sync_screen import SyncReportReady, SyncScreen, read_sync_report
 from tracer.tui.timeline import Timeline
@@ -30,17 +25,19 @@ from tracer.tui.trace_thread import TraceThread
 from tracer.tui.turns import Turns
 
 SECOND = 1.0
-TOLD_S = {"information": 3, "error": 10}  # how long a sentence stays
 WIDE_CELLS, SLIM_CELLS = 120, 64
 TALL_LINES = 34
-PANES = ("timeline", "list", "fields", "bytes")
 
 
-class MainScreen(Screen[None]):
+class MainScreen(PaneScreen):
     """Timeline, list, fields and bytes of one trace."""
 
-    AUTO_FOCUS = "#list"
-    BINDINGS: ClassVar[list[BindingType]] = bindings()
+    PLACE = Place.TRACE
+    PANES = ("timeline", "list", "fields", "bytes")
+    BINDINGS: ClassVar[list[BindingType]] = bindings(Place.TRACE)
+
+    list: ExchangeList
+    status_bar: StatusBar
 
     def __init__(self, trace: Trace, *, follow: bool = False, filter_text: str = "") -> None:
         super().__init__()
@@ -54,8 +51,6 @@ class MainScreen(Screen[None]):
         self.timeline = Timeline(self._rows, id="timeline")
         self.list = ExchangeList(self._rows, id="list")
         self.detail = Detail(id="detail")
-        self.filter_bar = FilterBar(id="filter")
-        self.key_bar = KeyBar(id="keys")
 
     def compose(self) -> ComposeResult:
         """Stack the panes."""
@@ -74,14 +69,7 @@ class MainScreen(Screen[None]):
         if self._begin_following:
             self.action_follow()
         self.set_interval(SECOND, self._on_second)
-        self.call_after_refresh(self._begin)  # the first screen first
-
-    def _begin(self) -> None:
-        self.run_worker(self.thread.run, name="trace", thread=True)
-
-    def on_unmount(self) -> None:
-        """Let the thread end."""
-        self.thread.stop()
+        self.begin_reading()
 
     # ---- layout ----------------------------------------------------------------------------------------------------
 
@@ -133,17 +121,11 @@ class MainScreen(Screen[None]):
             self._lay_out(self.size.width, self.size.height)
             self._select_on_timeline(self.list.number)
 
-    @on(messages.Progress)
-    def _progress(self, event: messages.Progress) -> None:
-        share = f" {100 * event.done // event.total} %" if event.total else " …"
-        self.status_bar.progress = event.what + share if event.what else ""
-        self.status_bar.redraw()
-
     @on(messages.SourceFailed)
     def _source_failed(self, event: messages.SourceFailed) -> None:
         self.status_bar.failure = "cannot follow"
         self.status_bar.is_following = self.list.sticks_to_end = False
-        self._tell(str(event.error), severity="error")
+        self.tell(str(event.error), severity="error")
         self._show_facts()
 
     @on(SyncReportReady)
@@ -195,25 +177,7 @@ class MainScreen(Screen[None]):
     def _window_changed(self) -> None:
         self.thread.paint(self.timeline.window, self.timeline.columns)
 
-    @on(messages.FilterApplied)
-    def _filter_applied(self, event: messages.FilterApplied) -> None:
-        self.thread.show(choice_of(event.text))
-
-    @on(messages.FilterBarLeft)
-    def _filter_bar_left(self) -> None:
-        self.key_bar.show(is_typing=False)
-        self.list.focus()
-
-    # ---- commands (commands.py) ------------------------------------------------------------------------------------
-
-    def action_help(self) -> None:
-        """Show all keys."""
-        self.app.push_screen(HelpScreen(self.app.theme_variables))
-
-    def action_filter(self) -> None:
-        """Let the user type a filter."""
-        self.filter_bar.open()
-        self.key_bar.show(is_typing=True)
+    # ---- commands (commands.py), beside those of every screen --------------------------------------------------------
 
     def action_sync_step(self, direction: int) -> None:
         """Go to the next or the previous SYNCFS that the list shows."""
@@ -224,14 +188,9 @@ class MainScreen(Screen[None]):
         if len(after):
             self.list.go_to_number(int(after[0]))
         elif not len(found):
-            self._tell("There is no SYNCFS here: s says why")
+            self.tell("There is no SYNCFS here: s says why")
         else:
-            self._tell("No SYNCFS further on" if direction > 0 else "No SYNCFS before")
-
-    def _tell(self, text: str, severity: Literal["information", "error"] = "information") -> None:
-        """Show a sentence for a few seconds, in place of an earlier one: together they would hide the list."""
-        self.app.clear_notifications()
-        self.notify(text, severity=severity, timeout=TOLD_S[severity], markup=False)
+            self.tell("No SYNCFS further on" if direction > 0 else "No SYNCFS before")
 
     def _shown_syncs(
         self, numbers: np.ndarray[tuple[int], np.dtype[np.int64]]
@@ -257,52 +216,12 @@ class MainScreen(Screen[None]):
         """Show times in the next format."""
         self.list.switch_time_format()
 
-    def action_edge(self, direction: int) -> None:
-        """Go to the first or the last exchange."""
-        self.list.action_edge(direction)
-
-    def action_go_to(self) -> None:
-        """Ask for a number and go there."""
-
-        def go(number: int | None) -> None:
-            if number is None:
-                return
-            self.list.go_to_number(number)
-            if self.list.number != number:
-                self._tell(f"Exchange {number} is not shown; this is the nearest")
-
-        self.app.push_screen(GoToScreen(self.upto), go)
-
     def action_zoom(self, direction: int) -> None:
         """Zoom the timeline."""
         self.timeline.zoom(direction)
-
-    def action_pane(self) -> None:
-        """Give the focused pane the whole screen, or take it back."""
-        if self.maximized is not None:
-            self.minimize()
-        elif self.focused is not None and self.focused.id in PANES:
-            self.maximize(self.focused, container=False)
-
-    def action_focus_pane(self, direction: int) -> None:
-        """Go to the next pane that is on the screen."""
-        panes: list[Widget] = [self.query_one(f"#{name}") for name in PANES]
-        panes = [pane for pane in panes if pane.display and pane.size.height]
-        at = panes.index(self.focused) if self.focused in panes else 0
-        panes[(at + direction) % len(panes)].focus()
 
     def action_into(self) -> None:
         """Go on from the list to the fields, from these to the bytes, from there back."""
         after = {"list": "fields", "fields": "bytes", "bytes": "list", "timeline": "list"}
         target = self.query_one("#" + after.get(self.focused.id or "" if self.focused else "", "list"))
         (target if target.display and target.size.height else self.list).focus()
-
-    def action_back(self) -> None:
-        """Take back the whole-screen pane, or go to the list."""
-        if self.maximized is not None:
-            self.minimize()
-        self.list.focus()
-
-    def action_quit(self) -> None:
-        """Leave."""
-        self.app.exit()

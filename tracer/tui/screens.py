@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import ClassVar
 
 from rich.console import ConsoleRenderable
+from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 from textual import on
@@ -15,9 +16,9 @@ from textual.containers import Vertical, VerticalScroll
 from textual.screen import ModalScreen
 from textual.widgets import Input, Static
 
-from tracer.tui.commands import COMMANDS, MOVEMENT
+from tracer.tui.commands import MOVEMENT, Place, commands_for
 
-SIGNS = (
+TRACE_SIGNS = (
     ("◆", "sync", "SYNCFS, answered; the bar ━ is the time until the answer"),
     ("◆━▶", "pending", "SYNCFS without an answer until now"),
     ("◇", "enosys", "SYNCFS answered ENOSYS: the kernel never asks again, and sync(2) does nothing"),
@@ -27,6 +28,12 @@ SIGNS = (
     ("!", "failed", "an error reply"),
     ("unread", "pending", "a request that the server has not read (recorded with --deliveries)"),
     ("serving", "pending", "a request that it has read, and not answered"),
+)
+REPLAY_SIGNS = (
+    ("≠", "failed", "the two answers differ, and that follows from nothing before"),
+    ("≈", "active", "they differ in consequence of an earlier difference"),
+    ("∅", "pending", "not sent to the live server, and why"),
+    ("+", "written", "a request the replay added: to learn a node, or a further part of a large one"),
 )
 
 
@@ -67,24 +74,30 @@ class TextScreen(ModalScreen[None]):
         self.query_one("#dialog").scroll_relative(y=lines, animate=False)
 
 
+def indented(text: Text) -> ConsoleRenderable:
+    """Return a line that, where it is too long, goes on under its own beginning."""
+    indent = len(text.plain) - len(text.plain.lstrip(" "))
+    return Padding(text[indent:], (0, 0, 0, indent)) if text.plain.strip() else Text("")
+
+
 class HelpScreen(TextScreen):
     """Every key, from the table of commands."""
 
-    def __init__(self, colours: Mapping[str, str]) -> None:
-        super().__init__("Keys and signs", _help_table(colours))
+    def __init__(self, place: Place, colours: Mapping[str, str]) -> None:
+        super().__init__("Keys and signs", _help_table(place, colours))
 
 
-def _help_table(colours: Mapping[str, str]) -> Table:
+def _help_table(place: Place, colours: Mapping[str, str]) -> Table:
     table = Table.grid(padding=(0, 2))
     table.add_column(no_wrap=True, style=f"bold {colours['accent']}", justify="right")
     table.add_column()
-    for command in COMMANDS:
+    for command in commands_for(place):
         table.add_row(command.label.partition("/")[0] or command.label, command.help)
     table.add_row()
     for keys, meaning in MOVEMENT:
         table.add_row(keys, meaning)
     table.add_row()
-    for sign, name, meaning in SIGNS:
+    for sign, name, meaning in TRACE_SIGNS if place is Place.TRACE else REPLAY_SIGNS:
         table.add_row(Text(sign, style=colours[f"sign-{name}"]), meaning)
     return table
 

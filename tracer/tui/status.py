@@ -63,15 +63,16 @@ class Facts:
         return found
 
 
-class StatusBar(Static):
-    """Draws the facts, the filter's count, and what goes on."""
+Pieces = list[tuple[str, str]]  # texts with their styles
+
+
+class StatusLine(Static):
+    """A line of pieces, the most important first: what does not fit is left out from the end."""
 
     def __init__(self, *, id: str | None = None) -> None:
         super().__init__(id=id, markup=False)
-        self.facts: Facts | None = None
         self.shown_count = 0
         self.filter_text = ""
-        self.is_following = False
         self.progress = ""
         self.failure = ""
 
@@ -81,20 +82,46 @@ class StatusBar(Static):
 
     def redraw(self) -> None:
         """Draw what is known now."""
+        raise NotImplementedError
+
+    def badge(self, colour: str) -> str:
+        """Return the style of a piece on a coloured ground, by the theme's name of the colour."""
+        variables = self.app.theme_variables
+        return f"bold {variables['background']} on {variables[colour]}"
+
+    def joined(self, pieces: Pieces) -> Text:
+        """Return the pieces as one line."""
+        text = Text(no_wrap=True, overflow="ellipsis")
+        for piece, style in pieces:
+            if text.cell_len and text.cell_len + len(piece) + len(SEPARATOR) > max(20, self.size.width):
+                break
+            text.append(SEPARATOR if text.cell_len else "")
+            text.append(piece, style)
+        return text
+
+
+class StatusBar(StatusLine):
+    """Draws the facts, the filter's count, and what goes on."""
+
+    def __init__(self, *, id: str | None = None) -> None:
+        super().__init__(id=id)
+        self.facts: Facts | None = None
+        self.is_following = False
+
+    def redraw(self) -> None:
+        """Draw what is known now."""
         if self.facts is not None:
             self.update(self.line(self.facts))
 
     def line(self, facts: Facts) -> Text:
-        """Return the line; what does not fit is left out from the end."""
+        """Return the line."""
         variables = self.app.theme_variables
-        alarm = f"bold {variables['background']} on {variables['error']}"
-        pieces: list[tuple[str, str]] = [
-            (f" {facts.name} ", f"bold {variables['background']} on {variables['primary']}")
-        ]
+        alarm = self.badge("error")
+        pieces: Pieces = [(f" {facts.name} ", self.badge("primary"))]
         pieces += [(f" {self.failure} ", alarm)] if self.failure else []
         pieces += [(f" {text} ", alarm) for text in facts.warnings()]
         if self.is_following:
-            pieces.append((" FOLLOW ", f"bold {variables['background']} on {variables['success']}"))
+            pieces.append((" FOLLOW ", self.badge("success")))
         if self.filter_text:
             pieces.append((f"{self.shown_count:,} of {facts.exchange_count:,} shown", f"bold {variables['secondary']}"))
         if self.progress:
@@ -103,10 +130,4 @@ class StatusBar(Static):
         pieces.append((f"{facts.record_count:,} records", ""))
         if facts.minors:
             pieces.append(("FUSE " + " ".join(facts.minors), ""))
-        text = Text(no_wrap=True, overflow="ellipsis")
-        for piece, style in pieces:
-            if text.cell_len and text.cell_len + len(piece) + len(SEPARATOR) > max(20, self.size.width):
-                break
-            text.append(SEPARATOR if text.cell_len else "")
-            text.append(piece, style)
-        return text
+        return self.joined(pieces)

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 
 from rich.color import Color
 from rich.console import ConsoleRenderable, Group
-from rich.padding import Padding
 from rich.text import Text
 from textual.message import Message
 
@@ -16,7 +15,7 @@ from tracer.output.style import Painter, Style
 from tracer.output.sync_text import sync_lines
 from tracer.trace.trace import Trace
 from tracer.tui import theme
-from tracer.tui.screens import TextScreen
+from tracer.tui.screens import TextScreen, indented
 
 
 class ThemePainter(Painter):
@@ -55,13 +54,12 @@ def read_sync_report(trace: Trace) -> SyncReportReady:
 
 
 def _paragraphs(trace: Trace) -> Iterator[ConsoleRenderable]:
-    """Yield the report's lines; one that is too long goes on under its own beginning."""
+    """Yield the report's lines."""
     for line in sync_lines(sync_report(trace), ThemePainter()):
         text = Text.from_ansi(line)
         # Styles are set by position: a stray control character is replaced by another single one.
         text.plain = "".join(character if character.isprintable() else "·" for character in text.plain)
-        indent = len(text.plain) - len(text.plain.lstrip(" "))
-        yield Padding(text[indent:], (0, 0, 0, indent)) if text.plain.strip() else Text("")
+        yield indented(text)
 
 
 class SyncScreen(TextScreen):

@@ -31,6 +31,8 @@ DARK = Theme(
         "enosys": ENOSYS,
         "pending": PENDING,
         "pending-row": "#43290e",
+        "first-row": "#3a1a20",
+        "unsent": "#a5794a",
         "sign-sync": f"bold {BACKGROUND} on {SYNC}",
         "sign-pending": f"bold {BACKGROUND} on {PENDING}",
         "sign-enosys": f"bold {BACKGROUND} on {ENOSYS}",

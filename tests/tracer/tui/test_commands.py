@@ -6,26 +6,34 @@ import pytest
 
 from tests.tracer.tui.conftest import OpenUi
 from tracer.trace.trace import Trace
-from tracer.tui.commands import COMMANDS
+from tracer.tui.commands import COMMANDS, Command, Place, commands_for
 from tracer.tui.main_screen import MainScreen
+from tracer.tui.replay_screen import ReplayScreen
+
+SCREENS = {Place.TRACE: MainScreen, Place.REPLAY: ReplayScreen}
 
 
-def test_every_key_and_every_id_belongs_to_one_command() -> None:
-    keys = Counter(key for command in COMMANDS for key in command.keys.split(","))
+@pytest.mark.parametrize("place", SCREENS)
+def test_every_key_belongs_to_one_command_of_a_screen(place: Place) -> None:
+    keys = Counter(key for command in commands_for(place) for key in command.keys.split(","))
     assert [key for key, count in keys.items() if count > 1] == []
+
+
+def test_every_id_belongs_to_one_command() -> None:
     assert len({command.id for command in COMMANDS}) == len(COMMANDS)
 
 
 @pytest.mark.parametrize("command", COMMANDS, ids=lambda command: command.id)
-def test_every_command_has_its_action(command: object) -> None:
-    action = getattr(command, "action", "").partition("(")[0]
-    assert callable(getattr(MainScreen, f"action_{action}"))
+def test_every_command_has_its_action_on_each_screen_it_is_for(command: Command) -> None:
+    for place, screen in SCREENS.items():
+        if place in command.place:
+            assert callable(getattr(screen, "action_" + command.action.partition("(")[0]))
 
 
 async def test_the_help_screen_names_every_command(sample: Trace, open_ui: OpenUi) -> None:
     async with open_ui(sample, size=(120, 60)) as ui:
         await ui.press("?")
-        for command in COMMANDS:
+        for command in commands_for(Place.TRACE):
             assert command.help in ui.text
         await ui.press("escape")
         assert ui.app.screen is ui.main
@@ -34,7 +42,7 @@ async def test_the_help_screen_names_every_command(sample: Trace, open_ui: OpenU
 async def test_the_palette_offers_every_command(sample: Trace, open_ui: OpenUi) -> None:
     async with open_ui(sample) as ui:
         offered = {command.title for command in ui.app.get_system_commands(ui.main)}
-        assert offered == {command.title for command in COMMANDS}
+        assert offered == {command.title for command in commands_for(Place.TRACE)}
 
 
 async def test_tab_goes_through_the_panes_and_enter_from_the_list_to_the_bytes(sample: Trace, open_ui: OpenUi) -> None:

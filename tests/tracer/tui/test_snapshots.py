@@ -9,11 +9,14 @@ from pathlib import Path
 import pytest
 from textual.pilot import Pilot
 
+from replays.replayed import Replayed
+from tests.replays.test_outcome import LIVE
 from tests.tracer.tui.conftest import DEADLINE_S
 from tests.tracer.tui.sample import write_hung, write_trace
 from tracer.store.writer import TraceWriter
 from tracer.trace.trace import Trace
-from tracer.tui.app import FusewireApp
+from tracer.tui.app import FusewireApp, ScreenApp
+from tracer.tui.replay_app import ReplayApp
 
 Compare = Callable[..., bool]
 SIZES = [pytest.param((80, 24), id="80x24"), pytest.param((140, 40), id="140x40")]
@@ -24,7 +27,7 @@ def pressing(*keys: str) -> Callable[[Pilot[None]], Awaitable[None]]:
 
     async def press(pilot: Pilot[None]) -> None:
         app = pilot.app
-        assert isinstance(app, FusewireApp)
+        assert isinstance(app, ScreenApp)
         for key in ("", *keys):
             if key:
                 await pilot.press(key)
@@ -99,3 +102,19 @@ def test_trace_without_loss(snap_compare: Compare, tmp_path: Path) -> None:
 def test_a_lossy_capture_of_a_hung_server(snap_compare: Compare, tmp_path: Path, size: tuple[int, int]) -> None:
     trace = Trace.open(write_hung(tmp_path / "hung.pcapng"))
     assert snap_compare(FusewireApp(trace), terminal_size=size, run_before=pressing("G", "up"))
+
+
+@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize(
+    "keys",
+    [
+        pytest.param(("n", "n"), id="first"),
+        pytest.param(("n", "n", "n", "down", "down", "enter"), id="follower"),
+        pytest.param((*"dG", "o"), id="only"),
+        pytest.param(("?",), id="help"),
+    ],
+)
+def test_both_sides_of_a_replay(snap_compare: Compare, size: tuple[int, int], keys: tuple[str, ...]) -> None:
+    replayed = Replayed.open(LIVE)
+    assert replayed is not None
+    assert snap_compare(ReplayApp(replayed), terminal_size=size, run_before=pressing(*keys))

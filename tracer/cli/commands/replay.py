@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import os
 from collections.abc import Iterator
 from contextlib import ExitStack
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import orjson
 
+from replays import outcome
 from replays.plan import Plan
 from replays.reasons import Skip
 from replays.replay import plan_for, replay
@@ -29,7 +30,7 @@ from tracer.cli.replaying import (
     add_target,
     check_places,
     ended_in_order,
-    live_sink,
+    live_writer,
     options_of,
     reached,
     target_of,
@@ -41,7 +42,7 @@ from tracer.trace.trace import Trace
 MOST_CHANGES = 50  # of a sandbox that are printed; JSON holds all
 
 
-@dataclass(frozen=True, slots=True)
+@dataclasses.dataclass(frozen=True, slots=True)
 class Played:
     """Everything a run came to. `changes` and `trees` are None where nobody asked."""
 
@@ -97,8 +98,11 @@ def _play(arguments: argparse.Namespace) -> Played:
     say_caveats(trace)
     with ExitStack() as stack:
         transport, sandbox = stack.enter_context(reached(target, options.timeout_s))
-        with live_sink(options, arguments.output) as complete:
-            report = replay(trace, transport, complete, plan)
+        with live_writer(arguments.output) as writer:
+            report = replay(trace, transport, dataclasses.replace(options, live=writer), plan)
+            if writer is not None:
+                text = report_lines(report, terms_of(report, plan), Painter(False))
+                outcome.write(report, arguments.file, writer, text)
         changes = None if sandbox is None else sandbox.changes()
     _say_ending(report, arguments)
     trees = None if arguments.compare_tree is None else compare_trees(*arguments.compare_tree)
@@ -120,7 +124,7 @@ def _say_ending(report: ReplayReport, arguments: argparse.Namespace) -> None:
         say(f"{counted(writes, 'request')} that would change files left out: play them with {how}")
     if arguments.output is not None:
         live = escape_text(os.fspath(arguments.output))
-        say(f"the live dialogue is in {live}, beside the recording: fusewire open {live}")
+        say(f"the live dialogue is in {live}; to see it beside the recording: fusewire open {live}")
 
 
 def _exit(played: Played) -> int:
