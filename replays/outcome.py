@@ -1,8 +1,8 @@
 """What a replay came to, kept in the live trace itself: one file is enough to open both columns later.
 
-It stands at the end of the file, in comments of interface statistics, which every pcapng tool keeps and a person can
-read. The last of them is the head; it names the recording, by its path and by what is in it, and says how many
-differences the others hold. A replay that was killed has no head, so nothing half told is taken for the whole.
+It stands at the end of the file, in comments of interface statistics: other pcapng tools pass over it, and a copy made
+by one of them lacks it. The last comment is the head; it names the recording, by its path and by what is in it, and says
+how many differences the others hold. A replay that was killed has no head, so nothing half told is taken for the whole.
 
 Values are kept as the texts a person reads: those of a READ may be a megabyte, and both traces hold them anyway.
 """
@@ -271,5 +271,5 @@ def recording_of(live: Path, outcome: Outcome, given: Path | None = None) -> Pat
         raise TracerError(f"{there[0]} is not the recording that {live} was played from", f"give that one, or {ALONE}")
     raise TracerError(
         f"the recording that {live} was played from is not at {places[-1]}",
-        f"say where it is: fusewire open RECORDING --with {live.name}",
+        f"say where it is: fusewire open RECORDING --with {live}",
     )
