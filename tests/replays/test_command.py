@@ -268,7 +268,7 @@ def test_enough_differences_end_the_replay(play: Any, tmp_path: Path) -> None:
     stat(talk, 1)
     path = talk.write_to(tmp_path / "t.pcapng")
     ended = play(path, "--max-diffs", "1", "--order", "serial", "--json", habit="too little")
-    assert (ended.code, ended.json["stopped"]) == (1, "ended after 1 differences")
+    assert (ended.code, ended.json["stopped"]) == (1, "ended after 1 difference")
     assert ended.json["counts"]["skipped"]["NOT_REACHED"] > 90
 
 
