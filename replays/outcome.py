@@ -1,8 +1,8 @@
 """What a replay came to, kept in the live trace itself: one file is enough to open both columns later.
 
 It stands at the end of the file, in comments of interface statistics: other pcapng tools pass over it, and a copy made
-by one of them lacks it. The last comment is the head; it names the recording, by its path and by what is in it, and says
-how many differences the others hold. A replay that was killed has no head, so nothing half told is taken for the whole.
+by one of them lacks it. The last comment is the head: it names the recording, by its path and by what is in it, and
+says how many differences the others hold. A replay that was killed has no head, so nothing half told is taken for all.
 
 Values are kept as the texts a person reads: those of a READ may be a megabyte, and both traces hold them anyway.
 """
