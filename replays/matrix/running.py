@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -141,7 +141,6 @@ class _MatrixRun:
         return ""
 
     def _played(self, number: int, server: ServerSpec, row: Row) -> Row:
-        row = replace(row, version=self._version(server))
         with place_for(server, self._spec, self._source) as place, self._live(number, server) as live:
             environment = _environment(server, place)
             for command in server.prepare:
@@ -160,6 +159,7 @@ class _MatrixRun:
                 outcome.write(report, self._run.trace, live, report_lines(report, terms, Painter(False)))
             return replace(
                 row,
+                version=self._version(server, environment),
                 verdict=_verdict(report),
                 why=report.stopped or ("" if report.counts.compared else NOTHING),
                 how=launched.how.partition(";")[0],  # without the mount point, which is the placeholder
@@ -177,12 +177,11 @@ class _MatrixRun:
             self._plans[key] = _plan(self._run, options)
         return self._plans[key]
 
-    def _version(self, server: ServerSpec) -> str:
+    def _version(self, server: ServerSpec, environment: Mapping[str, str]) -> str:
         """Return the line that tells the version; empty when there is none. Many exit with 1 after it."""
         if not server.version:
             return ""
         with contextlib.suppress(TracerError):
-            environment = {**os.environ, **server.environment}
             child = start(filled(server.version, beside(self._spec)), environment=environment)
             child.has_ended(VERSION_TIMEOUT_S)
             lines = child.end().output.splitlines()
