@@ -353,7 +353,7 @@ async def test_what_comes_from_outside_is_shown_as_text_everywhere(
     tmp_path: Path, open_replay: OpenReplay, size: tuple[int, int]
 ) -> None:
     text = "[bold red]x[/] [@click=app.bell]y[/]"
-    one = KeptDifference(0, 0, text, text, text, text, None)
+    one = KeptDifference(0, 0, text, text, text, text, text, None)
     replayed = differing(tmp_path, EVIL_NAME, EVIL_NAME * 9, MARKUP * 9, one)
     async with open_replay(replayed, size=size) as ui:
         for keys in (("n",), ("enter", "end"), ("o",), ("s",), ("escape", "d", "f")):
@@ -367,12 +367,22 @@ async def test_contents_that_differ_behind_what_is_shown_of_them_are_marked(
     tmp_path: Path, open_replay: OpenReplay
 ) -> None:
     ours, theirs = b"a" * 5000 + b"x", b"a" * 5000 + b"y"
-    one = KeptDifference(1, 1, "data", "data", '5001 bytes, at 5000: "x"', '5001 bytes, at 5000: "y"', None)
+    one = KeptDifference(1, 1, "/n", "data", "data", '5001 bytes, at 5000: "x"', '5001 bytes, at 5000: "y"', None)
     async with open_replay(differing(tmp_path, b"n", ours, theirs, one), size=WIDE) as ui:
         await ui.press("n")
         field = ui.main.detail.live.field
         assert field is not None
         assert (field.row.name, ui.main.detail.live.marks[ui.main.detail.live.cursor]) == ("data", "differs")
+
+
+async def test_of_a_listing_it_is_said_which_entry_differs(tmp_path: Path, open_replay: OpenReplay) -> None:
+    about = KeptDifference(1, 1, "/n/entry", "size", "attr.size", "1 B", "2 B", None)
+    itself = KeptDifference(0, 0, "/n", "size", "attr.size", "3 B", "4 B", None)
+    async with open_replay(differing(tmp_path, b"n", b"a", b"b", itself, about)) as ui:
+        assert "size  the kernel cuts reads off at this size" in ui.text
+        assert "this size  /n" not in ui.text
+        await ui.press("n")
+        assert "size  the kernel cuts reads off at this size  /n/entry" in ui.text
 
 
 async def test_an_empty_replay_has_a_screen_and_takes_every_key(tmp_path: Path, open_replay: OpenReplay) -> None:
