@@ -47,13 +47,17 @@ def check_same(report: ReplayReport) -> None:
     assert report.counts.same == report.counts.compared > 0
 
 
-@pytest.mark.parametrize(("kind", "bridge"), [("parallel", "strace"), ("tree", "ebpf")])
+# By strace's clocks a FORGET may come after its number was given out again: one by one, the two cannot be told apart.
+@pytest.mark.parametrize(
+    ("kind", "bridge", "orders"),
+    [("parallel", "strace", (Order.CAUSAL, Order.DEPENDENCIES)), ("tree", "ebpf", tuple(Order))],
+)
 def test_what_one_server_was_told_a_fresh_one_answers_alike(
-    kind: str, bridge: str, make_server: MakeServer, tmp_path: Path
+    kind: str, bridge: str, orders: tuple[Order, ...], make_server: MakeServer, tmp_path: Path
 ) -> None:
     server = make_server(PassthroughLl, "recorded")
     trace = record(server, tmp_path / "t.pcapng", kind, bridge)
-    for turn, order in enumerate(Order):
+    for turn, order in enumerate(orders):
         fresh = make_server(PassthroughLl, f"fresh{turn}")
         check_same(play(trace, fresh, ReplayOptions(order=order, allow_writes=True)))
         assert described(fresh.source) == described(server.source)
