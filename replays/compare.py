@@ -43,6 +43,7 @@ class Found(NamedTuple):
     recorded: Value | None
     live: Value | None
     counts: bool
+    entry: bytes = b""  # of a listing: the name it is about
 
 
 @dataclass(frozen=True, slots=True)

@@ -28,7 +28,7 @@ READ, WRITE, SYNCFS, DESTROY, FLUSH, FSYNC = (
 LOCKS = frozenset(OPS_BY_NAME[name].code for name in ("GETLK", "SETLK", "SETLKW"))
 BARRIERS = frozenset({SYNCFS, DESTROY})  # about everything there is
 WRITES_BACK = frozenset({FLUSH, FSYNC, OPS_BY_NAME["FSYNCDIR"].code})
-MOST_PARTS = 256  # of a file, remembered; then the next access waits for all of them
+MOST_PARTS = 128  # accesses of parts of a file that are told apart; beyond that each counts as of all of it
 
 Thing = tuple[object, ...]
 
@@ -52,17 +52,16 @@ class _Accesses:
     def touched(self, step: Step, touch: Touch, settled: int) -> list[int]:
         """Return the earlier steps that this one must not overtake; `settled` answers are there for all that follow."""
         self._forget(settled)
+        if len(self.others) >= MOST_PARTS or (touch.alone and len(self.beside) >= MOST_PARTS):
+            touch = touch._replace(part=EVERYTHING)
         begin, end = touch.part
-        found = [other for other in self.beside if touch.alone]
+        found = list(self.beside) if touch.alone else []
         found += [
             other
             for other, alone, start, stop in self.others
             if (alone or touch.alone) and start < end and begin < stop
         ]
         is_whole = touch.part == EVERYTHING
-        if not is_whole and len(self.others) + touch.alone * len(self.beside) >= MOST_PARTS:
-            found = [*self.beside, *(other for other, *_ in self.others)]
-            is_whole, touch = True, touch._replace(alone=True, part=EVERYTHING)
         if touch.alone and is_whole:
             self.owners.append(step)
         if touch.alone or not is_whole:

@@ -28,6 +28,7 @@ from replays.session import Session
 from replays.sites import NOWHERE, UNIQUE_AT, Manner
 from replays.talk import U64, Ask, Talk, reply_of
 from replays.transports.base import Answer, ServerGone, Transport
+from tracer.output.style import counted
 
 DESTROY = OPS_BY_NAME["DESTROY"].code
 IO_ERROR = reply_of(b"", -5)  # what a caller gets for a reply that the kernel refuses
@@ -111,7 +112,7 @@ class Engine:
             if now_ns > end_ns:
                 return f"not done within {limit_s:g} s"
             if self._has_enough():
-                return f"ended after {self.player.judge.first_count} differences"
+                return f"ended after {counted(self.player.judge.first_count, 'difference')}"
 
     def _send_ready(self) -> int | None:
         """Start every step that may go now; return when the next is due, None when it waits for an answer."""

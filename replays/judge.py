@@ -112,7 +112,8 @@ class Judge:
             only = sorted(ours.keys() - theirs.keys()), sorted(theirs.keys() - ours.keys())
             found.append(Found("names", "entries", list(only[0]), list(only[1]), True))
         for name in sorted(ours.keys() & theirs.keys()):
-            found += map(self._with_unknown_types, self._entries(op, ours[name], theirs[name]))
+            items = map(self._with_unknown_types, self._entries(op, ours[name], theirs[name]))
+            found += (item._replace(entry=name) for item in items)
         self._judged(step, op, found, self._session.recording.reply(step), b"", NONE)
 
     def _entries(self, op: Op, ours: Entry, theirs: Entry) -> Iterable[Found]:
@@ -168,7 +169,7 @@ class Judge:
                 step.exchange,
                 live_exchange,
                 step.opcode,
-                self._path(step),
+                self._path(step, item.entry),
                 item.rule,
                 RULES[item.rule].reason,
                 item.field,
@@ -180,15 +181,15 @@ class Judge:
             )
         )
 
-    def _path(self, step: Step) -> bytes | None:
-        """Return the path of what a step is about: of the name in a directory, where it says one."""
+    def _path(self, step: Step, entry: bytes) -> bytes | None:
+        """Return the path of what differs: of the name in a directory, where the request or a listing says one."""
         recording = self._session.recording
-        path = recording.trace.path(step.row)
-        if path is None or OPS[step.opcode].node is not NodeIs.PARENT:
-            return path
-        values = recording.values(step)
-        name = values.get("name", values.get("oldname"))
-        return path.rstrip(b"/") + b"/" + name if isinstance(name, bytes) else path
+        path, name = recording.trace.path(step.row), entry
+        if not name and OPS[step.opcode].node is NodeIs.PARENT:
+            values = recording.values(step)
+            said = values.get("name", values.get("oldname"))
+            name = said if isinstance(said, bytes) else b""
+        return path.rstrip(b"/") + b"/" + name if path is not None and name else path
 
     def _append(self, difference: Difference) -> None:
         self.first_count += difference.follower_of is None

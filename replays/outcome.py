@@ -1,8 +1,8 @@
 """What a replay came to, kept in the live trace itself: one file is enough to open both columns later.
 
-It stands at the end of the file, in comments of interface statistics, which every pcapng tool keeps and a person can
-read. The last of them is the head; it names the recording, by its path and by what is in it, and says how many
-differences the others hold. A replay that was killed has no head, so nothing half told is taken for the whole.
+It stands at the end of the file, in comments of interface statistics: other pcapng tools pass over it, and a copy made
+by one of them lacks it. The last comment is the head: it names the recording, by its path and by what is in it, and
+says how many differences the others hold. A replay that was killed has no head, so nothing half told is taken for all.
 
 Values are kept as the texts a person reads: those of a READ may be a megabyte, and both traces hold them anyway.
 """
@@ -48,6 +48,7 @@ class KeptDifference:
 
     exchange: int  # in the recording; NONE: an answer to nothing
     live_exchange: int  # NONE: nothing was sent, or it is about several
+    path: str  # of what differs: in a listing, of the entry; empty where unknown
     rule: str
     field: str
     recorded: str
@@ -139,6 +140,7 @@ def _kept(difference: Difference, texts: tuple[str, str]) -> KeptDifference:
     return KeptDifference(
         difference.exchange,
         difference.live_exchange,
+        escape(difference.path or b"", MOST_TEXT),
         difference.rule,
         difference.field,
         recorded,
@@ -148,7 +150,7 @@ def _kept(difference: Difference, texts: tuple[str, str]) -> KeptDifference:
 
 
 def _row(one: KeptDifference) -> list[object]:
-    return [one.exchange, one.live_exchange, one.rule, one.field, one.recorded, one.live, one.follower_of]
+    return [one.exchange, one.live_exchange, one.path, one.rule, one.field, one.recorded, one.live, one.follower_of]
 
 
 def _ranges(exchanges: Sequence[int]) -> Iterator[tuple[int, int]]:
@@ -230,15 +232,15 @@ def _is_number(value: object, least: int = 0) -> bool:
 
 
 def _difference(row: object) -> KeptDifference | None:
-    if not isinstance(row, list) or len(row) != 7:
+    if not isinstance(row, list) or len(row) != 8:
         return None
-    exchange, live_exchange, rule, name, recorded, live, follower_of = row
+    exchange, live_exchange, path, rule, name, recorded, live, follower_of = row
     are_numbers = _is_number(exchange, NONE) and _is_number(live_exchange, NONE)
     if not are_numbers or not (follower_of is None or _is_number(follower_of)):
         return None
-    if not all(isinstance(text, str) for text in (rule, name, recorded, live)):
+    if not all(isinstance(text, str) for text in (path, rule, name, recorded, live)):
         return None
-    names = _text(rule, MOST_NAME), _text(name, MOST_NAME)
+    names = _text(path), _text(rule, MOST_NAME), _text(name, MOST_NAME)
     return KeptDifference(exchange, live_exchange, *names, _text(recorded), _text(live), follower_of)
 
 
@@ -271,5 +273,5 @@ def recording_of(live: Path, outcome: Outcome, given: Path | None = None) -> Pat
         raise TracerError(f"{there[0]} is not the recording that {live} was played from", f"give that one, or {ALONE}")
     raise TracerError(
         f"the recording that {live} was played from is not at {places[-1]}",
-        f"say where it is: fusewire open RECORDING --with {live.name}",
+        f"say where it is: fusewire open RECORDING --with {live}",
     )

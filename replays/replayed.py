@@ -40,7 +40,7 @@ class Replayed:
                 return None
             raise TracerError(
                 f"{live} does not tell of a replay, or of one that was killed",
-                f"make it with: fusewire replay {recorded.name} -o {live.name} -- SERVER",
+                f"make one with: fusewire replay {recorded} -o LIVE -- SERVER ARGS",
             )
         place = recording_of(live, outcome, recorded)
         return cls(Trace.open(place, minor=minor, on_progress=on_progress), Trace.open(live), outcome)

@@ -116,8 +116,8 @@ def flags_text(flags: int) -> str:
 
 def _difference_lines(report: ReplayReport, paint: Painter, most: int) -> Iterator[str]:
     groups = differing(report.firsts)
-    causes = {group[0].exchange for group in groups}
-    caused = differing([one for one in report.differences if one.follower_of not in (None, *causes)])
+    shown = {None, *(group[0].exchange for group in groups)}
+    caused = differing([one for one in report.differences if one.follower_of not in shown])
     followers = Counter(item.follower_of for item in report.differences if item.follower_of is not None)
     if groups:
         yield ""

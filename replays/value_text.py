@@ -8,10 +8,11 @@ from functools import cache
 from dissectors.errnos import error_text
 from dissectors.fields import Field
 from dissectors.message import Value
-from dissectors.opcodes import OPS, Either
+from dissectors.opcodes import OPS, OPS_BY_NAME, Either
 from dissectors.text import escape, is_name, payload_text, value_text
 from replays.report import Difference
 
+READDIRPLUS = OPS_BY_NAME["READDIRPLUS"].code
 MOST_NAMES = 8
 CONTEXT_BYTES = 16  # shown from where two contents part
 ABSENT = "absent"
@@ -33,7 +34,8 @@ def difference_texts(difference: Difference) -> tuple[str, str]:
 
 def difference_field(difference: Difference) -> Field | None:
     """Return the declaration of the field that differs; None where it is about the whole message."""
-    return _fields(difference.opcode).get(difference.field)
+    # The names of a listing are compared when it ends, which a READDIR may tell where READDIRPLUS gave attributes.
+    return _fields(difference.opcode).get(difference.field) or _fields(READDIRPLUS).get(difference.field)
 
 
 def _text(difference: Difference, value: Value | None) -> str:

@@ -156,7 +156,7 @@ def _section(number: int, row: Row) -> Html:
         element("h2", escape_text(row.server), " ", _chip(row)),
         element("p", element("code", escape_text(shlex.join(row.command))), class_="command"),
         element("p", *_about(row), class_="facts"),
-        *(_operation(number, opcode, found) for opcode, found in by_opcode(report)),
+        *(_operation(number, found, has_live=row.live is not None) for found in by_opcode(report)),
     ]
     if report.notes:
         parts.append(_notes(number, report.notes))
@@ -173,21 +173,22 @@ def _about(row: Row) -> Iterator[str]:
     yield escape_text(" · ".join(fact for fact in facts if fact))
 
 
-def _operation(number: int, opcode: int, found: Sequence[Difference]) -> Html:
+def _operation(number: int, found: Sequence[Difference], *, has_live: bool) -> Html:
     """Return all that differs in one operation, rule by rule."""
-    operation = column_name(opcode)
+    operation = column_name(found[0].opcode)
     firsts = sum(item.follower_of is None for item in found)
     counts = [counted(firsts, "difference")] if firsts else []
     counts += [f"{len(found) - firsts} in consequence"] if len(found) > firsts else []
     head = element("h3", operation, " ", element("small", ", ".join(counts)))
     shown = sorted(found, key=lambda item: (item.follower_of is not None, item.rule))[:MOST_SHOWN]
-    groups = [_rule(list(group)) for _, group in groupby(shown, lambda item: (item.follower_of is None, item.rule))]
+    alike = groupby(shown, lambda item: (item.follower_of is None, item.rule))
+    groups = [_rule(list(group), has_live=has_live) for _, group in alike]
     more = len(found) - len(shown)
     rest = element("p", f"and {more} more, which --json has", class_="facts") if more else ""
     return element("article", head, *groups, rest, id=_anchor(number, operation))
 
 
-def _rule(found: Sequence[Difference]) -> Html:
+def _rule(found: Sequence[Difference], *, has_live: bool) -> Html:
     """Return differences of one rule, all first ones or all followers."""
     item = found[0]
     follows = "" if item.follower_of is None else element("span", "in consequence", class_="chip follow")
@@ -203,20 +204,21 @@ def _rule(found: Sequence[Difference]) -> Html:
                 *(element("th", head, scope="col") for head in heads),
             ),
         ),
-        element("tbody", *map(_difference, found)),
+        element("tbody", *(_difference(item, has_live=has_live) for item in found)),
         class_="exchanges",
     )
     return element("div", caption, element("div", table, class_="scroll"))
 
 
-def _difference(item: Difference) -> Html:
+def _difference(item: Difference, *, has_live: bool) -> Html:
     recorded, live = difference_texts(item)
     number = "none" if item.exchange == NONE else str(item.exchange)
-    cause = element("small", f" follows {item.follower_of}") if item.follower_of is not None else ""
+    beside = [f"follows {item.follower_of}"] if item.follower_of is not None else []
+    beside += [f"live {item.live_exchange}"] if has_live and item.live_exchange != NONE else []
     path = "" if item.path is None else escape(item.path, NAME_BYTES) or "/"
     return element(
         "tr",
-        element("td", number, cause, data_label="exchange", class_="number"),
+        element("td", f"{number} ", element("small", ", ".join(beside)), data_label="exchange", class_="number"),
         element("td", path, data_label="path", class_="path"),
         element("td", item.field or "message", data_label="field"),
         element("td", recorded, data_label="recorded"),

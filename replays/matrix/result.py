@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
@@ -140,9 +140,9 @@ def findings(report: ReplayReport) -> list[Finding]:
     return sorted(found, key=lambda finding: -finding.count)
 
 
-def by_opcode(report: ReplayReport) -> Iterator[tuple[int, list[Difference]]]:
-    """Yield each operation with its differences, first ones and followers, in the order they were met."""
+def by_opcode(report: ReplayReport) -> list[list[Difference]]:
+    """Return the differences of each operation, first ones and followers, in the order they were met."""
     groups: defaultdict[int, list[Difference]] = defaultdict(list)
     for item in report.differences:
         groups[item.opcode].append(item)
-    yield from groups.items()
+    return list(groups.values())

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -108,6 +108,7 @@ class _MatrixRun:
     def __init__(self, spec: MatrixSpec, run: Run, source: Path | None, on_row: OnRow) -> None:
         self._spec, self._run, self._source, self._on_row = spec, run, source, on_row
         self.stop = Event()  # ends the conversations under way
+        self._plans: dict[tuple[bool, bool], Plan] = {}
 
     def row(self, number: int) -> Row:
         """Play the trace to one server."""
@@ -140,26 +141,25 @@ class _MatrixRun:
         return ""
 
     def _played(self, number: int, server: ServerSpec, row: Row) -> Row:
-        row = replace(row, version=self._version(server))
         with place_for(server, self._spec, self._source) as place, self._live(number, server) as live:
             environment = _environment(server, place)
             for command in server.prepare:
                 words = filled(command, place.values)
                 run_command(words, server.limit_s, overlay=place.overlay, environment=environment)
             options = replace(server.options, channel=self._run.channel, live=live)
-            trace = Trace.open(self._run.trace, minor=self._run.minor)
-            plan = plan_for(trace, options)
+            plan = self._plan(options)
             words = filled(server.command, place.values)
             launched = launch(words, server.transport, server.start_timeout_s, place.overlay, environment)
             transport: Transport = launched.transport
             if self._run.jobs > 1:
                 transport = Interruptible(transport, self.stop)
-            report = replay(trace, transport, options, plan)
+            report = replay(plan.recording.trace, transport, options, plan)
             terms = terms_of(report, plan)
             if live is not None:
                 outcome.write(report, self._run.trace, live, report_lines(report, terms, Painter(False)))
             return replace(
                 row,
+                version=self._version(server, environment),
                 verdict=_verdict(report),
                 why=report.stopped or ("" if report.counts.compared else NOTHING),
                 how=launched.how.partition(";")[0],  # without the mount point, which is the placeholder
@@ -168,12 +168,20 @@ class _MatrixRun:
                 live=live.path if live is not None else None,
             )
 
-    def _version(self, server: ServerSpec) -> str:
+    def _plan(self, options: ReplayOptions) -> Plan:
+        """Return what is played; servers one after another share it, those at once have each their own trace."""
+        if self._run.jobs > 1:
+            return _plan(self._run, options)
+        key = options.allow_writes, options.zero_fill
+        if key not in self._plans:
+            self._plans[key] = _plan(self._run, options)
+        return self._plans[key]
+
+    def _version(self, server: ServerSpec, environment: Mapping[str, str]) -> str:
         """Return the line that tells the version; empty when there is none. Many exit with 1 after it."""
         if not server.version:
             return ""
         with contextlib.suppress(TracerError):
-            environment = {**os.environ, **server.environment}
             child = start(filled(server.version, beside(self._spec)), environment=environment)
             child.has_ended(VERSION_TIMEOUT_S)
             lines = child.end().output.splitlines()

@@ -268,7 +268,7 @@ def test_enough_differences_end_the_replay(play: Any, tmp_path: Path) -> None:
     stat(talk, 1)
     path = talk.write_to(tmp_path / "t.pcapng")
     ended = play(path, "--max-diffs", "1", "--order", "serial", "--json", habit="too little")
-    assert (ended.code, ended.json["stopped"]) == (1, "ended after 1 differences")
+    assert (ended.code, ended.json["stopped"]) == (1, "ended after 1 difference")
     assert ended.json["counts"]["skipped"]["NOT_REACHED"] > 90
 
 
@@ -352,7 +352,10 @@ def test_a_value_that_is_none_is_refused(
     assert option in capsys.readouterr().err.splitlines()[-1]
 
 
-def test_a_killed_replay_ends_its_server(path: Path) -> None:
+@pytest.mark.parametrize(
+    ("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)], ids=lambda word: str(word)
+)
+def test_a_replay_that_is_ended_ends_its_server(number: signal.Signals, code: int, path: Path) -> None:
     words = [*PROGRAM, "replay", str(path), *server("hangs and ignores signals")]
     with subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as us:
         assert us.stderr is not None
@@ -360,8 +363,8 @@ def test_a_killed_replay_ends_its_server(path: Path) -> None:
         (child,) = Path(f"/proc/{us.pid}/task/{us.pid}/children").read_text().split()
         ended = select.poll()
         ended.register(os.pidfd_open(int(child)), select.POLLIN)
-        us.send_signal(signal.SIGTERM)
-        assert us.wait(20) == 128 + signal.SIGTERM
+        us.send_signal(number)
+        assert us.wait(20) == code
         assert ended.poll(5_000)
 
 

@@ -126,6 +126,15 @@ def test_users_of_the_recording_become_ones_the_server_allows(make_server: MakeS
     assert {one["rule"] for one in json.loads(owned[0].stdout)["differences"]} == {"owner"}
 
 
+def test_a_difference_in_a_listing_names_the_file(make_server: MakeServer, tmp_path: Path) -> None:
+    path = record(make_server(PassthroughLl, "recorded"), tmp_path / "t.pcapng", "stats")
+    fresh = make_server(PassthroughLl, "fresh")
+    (fresh.seeded() / "dir" / "inner.txt").chmod(0o604)
+    found = json.loads(replay(path, "--json", "--order", "serial", *into(fresh)).stdout)["differences"]
+    listed = {(one["path"], one["field"], one["live_text"]) for one in found if one["opcode"].startswith("READDIR")}
+    assert listed == {("/dir/inner.txt", "attr.mode", "-rw----r-- 0100604")}
+
+
 MAPS = ("--uid-map", "0=4242", "--gid-map", "0=4242")
 
 

@@ -85,7 +85,7 @@ def test_another_recording_in_its_place_is_refused(pair: tuple[Path, Path]) -> N
 def test_a_recording_that_is_gone_can_be_named(pair: tuple[Path, Path]) -> None:
     recorded, live = pair
     elsewhere = recorded.rename(recorded.with_name("renamed.pcapng"))
-    with pytest.raises(TracerError, match=r"is not at .*--with replay-live\.pcapng"):
+    with pytest.raises(TracerError, match=r"is not at .*--with .*replay-live\.pcapng"):
         Replayed.open(live)
     assert Replayed.open(live, elsewhere) is not None
 
@@ -140,7 +140,16 @@ def told(path: Path, *parts: Mapping[str, Any] | bytes) -> Path:
 
 
 def row(**changes: Any) -> list[Any]:
-    values = {"exchange": 1, "live": 1, "rule": "data", "field": "data", "recorded": "a", "now": "b", "follower": None}
+    values = {
+        "exchange": 1,
+        "live": 1,
+        "path": "/a",
+        "rule": "data",
+        "field": "data",
+        "recorded": "a",
+        "now": "b",
+        "follower": None,
+    }
     return list((values | changes).values())
 
 
@@ -151,6 +160,7 @@ def row(**changes: Any) -> list[Any]:
         row(exchange=-2),
         row(live=1 << 63),
         row(rule=None),
+        row(path=5),
         row(recorded=["a"]),
         row(follower=True),
         row()[:-1],
@@ -195,12 +205,12 @@ def test_what_is_no_json_or_nested_without_end_tells_of_nothing(tmp_path: Path) 
 
 def test_texts_can_drive_no_terminal_and_are_bounded(tmp_path: Path) -> None:
     evil = "\x1b[2J\u202e\n" + "x" * 10_000
-    rows = [row(rule=evil, field=evil, recorded=evil, now=evil)]
+    rows = [row(path=evil, rule=evil, field=evil, recorded=evil, now=evil)]
     parts = {"part": "differences", "rows": rows}, {"part": "report", "rows": [[evil]]}
     path = told(tmp_path / "t.pcapng", *parts, SOUND | {"count": 1, "stopped": evil, "transport": evil})
     outcome = outcome_of(path)
     one = outcome.differences[0]
-    for text in (one.rule, one.field, one.recorded, one.live, one.reason, outcome.stopped, *outcome.report):
+    for text in (one.path, one.rule, one.field, one.recorded, one.live, one.reason, outcome.stopped, *outcome.report):
         assert text.isprintable()
         assert len(text) <= 400
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from replays.dependencies import waits
 from replays.init import InitEdit
 from replays.options import Order, ReplayOptions
 from replays.plan import make_plan
@@ -447,3 +448,14 @@ def test_the_recorded_pace_is_kept_and_its_error_told(tmp_path: Path) -> None:
     assert report.pacing.median_ns < 10_000_000
     faster, _ = play(dialogue, tmp_path, speed=5.0)
     assert faster.duration_ns >= 10_000_000
+
+
+def test_what_waits_for_what_stays_small_however_many_read_and_write_one_file(tmp_path: Path) -> None:
+    dialogue = talk_of_a_file()
+    for turn in range(600):
+        dialogue.talk(READ, 50, read_body(10, turn))
+        dialogue.talk(GETATTR, 50, struct.pack("<IIQ", 0, 0, 0))
+        if turn % 3 == 0:
+            dialogue.talk(WRITE, 50, dialogue.write_body(5, turn * 5), struct.pack("<II", 5, 0))
+    needed, _ = waits(make_plan(dialogue.trace(tmp_path), allow_writes=True))
+    assert sum(map(len, needed)) < 100 * len(needed)

@@ -53,7 +53,7 @@ def outcome(*differences: KeptDifference, **skips: tuple[tuple[int, int], ...]) 
 
 
 def difference(exchange: int, live: int = NONE, follower_of: int | None = None) -> KeptDifference:
-    return KeptDifference(exchange, live, "data", "data", "a", "b", follower_of)
+    return KeptDifference(exchange, live, "/a", "data", "data", "a", "b", follower_of)
 
 
 def columns(sides: Sides) -> list[tuple[int, int, Mark]]:

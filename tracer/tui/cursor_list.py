@@ -56,9 +56,9 @@ class CursorList(Styled, ScrollView, can_focus=True):
 
     # ---- moving ----------------------------------------------------------------------------------------------------
 
-    def go_to_number(self, number: int) -> None:
-        """Move the cursor to a number, or to the nearest that is shown."""
-        self._go(self.listing.row_of(number))
+    def go_to_number(self, number: int, margin: int = 0) -> None:
+        """Move the cursor to a number, or to the nearest that is shown, with so many rows around it in sight."""
+        self._go(self.listing.row_of(number), margin=margin)
 
     def action_move(self, step: int) -> None:
         """Move the cursor by rows."""
@@ -76,27 +76,30 @@ class CursorList(Styled, ScrollView, can_focus=True):
     def _page_rows(self) -> int:
         return max(1, self.scrollable_content_region.height - HEADER_LINES)
 
-    def _go(self, row: int, by_user: bool = True) -> None:
+    def _go(self, row: int, by_user: bool = True, margin: int = 0) -> None:
         old = self.cursor
         self.cursor = max(0, min(row, len(self.listing) - 1)) if len(self.listing) else -1
         if self.cursor != old:
             for changed in (old, self.cursor):
                 self.refresh_line(changed + HEADER_LINES)
-        self._scroll_to_cursor()
+        self._scroll_to_cursor(margin)
         if self.number != self._told or by_user:
             self._told = self.number
             self.post_message(Selected(self.number, by_user))
 
-    def _scroll_to_cursor(self) -> None:
+    def _scroll_to_cursor(self, margin: int = 0) -> None:
         if self.cursor < 0 or not self.size.height:
             return
         top, page = self.scroll_offset.y, self._page_rows
+        margin = min(margin, (page - 1) // 2)
         if not top - page <= self.cursor < top + 2 * page:  # a jump: what comes before and after is worth seeing
-            self.scroll_to(y=max(0, self.cursor - page // 2), animate=False, force=True)
-        elif self.cursor < top:
-            self.scroll_to(y=self.cursor, animate=False, force=True)
-        elif self.cursor >= top + page:
-            self.scroll_to(y=self.cursor - page + 1, animate=False, force=True)
+            top = self.cursor - page // 2
+        elif self.cursor < top + margin:
+            top = self.cursor - margin
+        elif self.cursor >= top + page - margin:
+            top = self.cursor - page + 1 + margin
+        if top != self.scroll_offset.y:
+            self.scroll_to(y=max(0, top), animate=False, force=True)
 
     def on_resize(self) -> None:
         """Keep the cursor in sight."""

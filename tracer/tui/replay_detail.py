@@ -88,13 +88,25 @@ def marked(mine: Fields, theirs: Fields, named: Collection[str]) -> Mapping[int,
     """Return which rows of an exchange have another value on the other side: by a rule that counts, or all the same."""
     if mine is NO_FIELDS or theirs is NO_FIELDS:
         return {}
-    others = {key: field.row.text for key, field in zip(_keys(theirs), theirs.rows, strict=True)}
+    others = dict(zip(_keys(theirs), theirs.rows, strict=True))
     found = {}
     for row, (key, field) in enumerate(zip(_keys(mine), mine.rows, strict=True)):
-        if field.row.depth and others.get(key) != field.row.text and field.row.name not in HEADER:
-            counts = field.part == 1 and ENTRY.sub("", field.row.name) in named
+        if not field.row.depth or field.row.name in HEADER:
+            continue
+        other = others.get(key)
+        counts = field.part == 1 and ENTRY.sub("", field.row.name) in named
+        if (
+            other is None
+            or other.row.text != field.row.text
+            or (counts and _bytes(mine, field) != _bytes(theirs, other))
+        ):
             found[row] = DIFFERS if counts else OTHER
     return found
+
+
+def _bytes(fields: Fields, field: FieldRow) -> bytes:
+    """Return what a row stands for: the texts of long contents are only their beginnings."""
+    return bytes(fields.parts[field.part].data[field.row.start : field.row.end])
 
 
 def _keys(fields: Fields) -> list[Key]:

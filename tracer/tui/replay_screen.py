@@ -35,6 +35,7 @@ from tracer.tui.verdict import Verdict
 
 WIDE_CELLS, SLIM_CELLS = 110, 64
 TALL_LINES = 34
+CONTEXT_ROWS = 3  # in sight around what a key jumps to
 
 
 class LiveNamesKnown(Message):
@@ -166,7 +167,7 @@ class ReplayScreen(PaneScreen):
         """Move to the row of a recorded exchange, or near it."""
         places = self.sides.row_of_recorded
         row = int(places[number]) if 0 <= number < len(places) else NONE
-        self.list.go_to_number(row if row != NONE else min(number, len(self.sides) - 1))
+        self.list.go_to_number(row if row != NONE else min(number, len(self.sides) - 1), CONTEXT_ROWS)
         return row != NONE and self.list.number == row
 
     # ---- commands (commands.py), beside those of every screen --------------------------------------------------------
@@ -178,7 +179,7 @@ class ReplayScreen(PaneScreen):
         here = self.list.number
         after = found[found > here] if direction > 0 else found[found < here][::-1]
         if len(after):
-            self.list.go_to_number(int(after[0]))
+            self.list.go_to_number(int(after[0]), CONTEXT_ROWS)
         elif len(found):
             self.tell("No difference further on" if direction > 0 else "No difference before")
         else:

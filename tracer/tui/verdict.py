@@ -58,7 +58,7 @@ class Verdict(Static):
             return
         if self._differences:
             for difference in self._differences:
-                yield from self._difference(difference)
+                yield from self._difference(difference, line.one.path)
         elif line.mark is Mark.NOT_SENT:
             yield Text(instead_of_live(line), self._colour("warning"))
         elif line.mark is Mark.ADDED:
@@ -68,13 +68,15 @@ class Verdict(Static):
         else:
             yield Text("no difference by any rule that counts", self._colour("success"))
 
-    def _difference(self, one: KeptDifference) -> Iterator[Text]:
-        """Yield the rule with its reason, and both values: beside it where there is room."""
+    def _difference(self, one: KeptDifference, path: str) -> Iterator[Text]:
+        """Yield rule and reason, what it is about unless that is `path`, and both values: beside them if they fit."""
         is_first = one.follower_of is None
         strong = f"bold {self._colour('error')}" if is_first else self._colour("text-muted")
         rule = Text()
         rule.append(one.rule, strong)
         rule.append(f"  {one.reason}", "" if is_first else self._colour("text-muted"))
+        if one.path not in ("", path):
+            rule.append(f"  {one.path}", self._colour("path"))
         if not is_first:
             rule.append(f"  · follows from #{one.follower_of}", self._colour("warning"))
         values = list(self._values(one))

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 from html.parser import HTMLParser
 from pathlib import Path
 
+import orjson
 import pytest
 
 from replays.matrix.document import matrix_json
@@ -16,7 +18,7 @@ from replays.report import Difference
 from tests.replays.matrix.servers import entry, play
 from tracer.output.style import Painter
 
-HOSTILE = "<script>alert('x')</script>\x1b[2J\u202e&\""
+HOSTILE = "<script>alert('x')</script>\x1b[2J\u202e\udcff&\""
 
 
 class Parsed(HTMLParser):
@@ -71,7 +73,7 @@ def hostile(matrix: Matrix) -> Matrix:
 
 
 def _hostile_difference(item: Difference) -> Difference:
-    raw = HOSTILE.encode()
+    raw = os.fsencode(HOSTILE)
     return dataclasses.replace(item, path=raw, rule="names", field="entries", recorded=[raw], live=[raw])
 
 
@@ -146,6 +148,12 @@ def test_nothing_that_others_say_breaks_out_of_the_page(matrix: Matrix) -> None:
 
 def test_nothing_that_others_say_drives_a_terminal(matrix: Matrix) -> None:
     assert all(line.isprintable() for line in lines(hostile(matrix)))
+
+
+def test_nothing_that_others_say_breaks_json(matrix: Matrix) -> None:
+    document = orjson.loads(orjson.dumps(matrix_json(hostile(matrix))))
+    assert document["servers"][1]["name"].isprintable()
+    assert document["servers"][1]["name"].startswith("<script>")
 
 
 def test_json_has_stable_names_and_the_whole_replay_of_each_server(matrix: Matrix) -> None:

@@ -105,7 +105,8 @@ def test_the_source_may_be_made_once_for_all(tmp_path: Path) -> None:
 
 def test_a_server_has_its_environment_and_a_version_is_the_line_that_tells_it(tmp_path: Path) -> None:
     version = r"""["sh", "-c", "echo; echo library 3; echo server $TEXT; exit 1"]"""
-    text = entry("is honest", version=version, version_has='"server"', env='{ TEXT = "1.2\\u001b" }')
+    variables = "[variables]\nnumber = '1.2'\n"
+    text = variables + entry("is honest", version=version, version_has='"server"', env='{ TEXT = "{number}\\u001b" }')
     (row,) = rows(tmp_path, text).values()
     assert row.version == "server 1.2\\x1b"
 

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.tracer.dialogue import GETATTR, LOOKUP, TMPFILE, UNLINK, Dialogue
+from tracer.trace.names import Names
 from tracer.trace.trace import Trace
 
 EXCHANGE, NOREPLACE = 2, 1
@@ -320,3 +321,12 @@ def test_a_forget_is_shown_with_the_name_it_takes_back(tree: Dialogue, tmp_path:
     trace = tree.trace(tmp_path)
     assert (trace.path(row), trace.path(after)) == (b"/dir/file", None)
     assert (trace.paths().text(0, 3, row), trace.paths().text(0, 3, after)) == ("/dir/file", None)
+
+
+def test_a_nodes_place_is_told_also_before_the_record_that_first_tells_it() -> None:
+    names = Names()
+    names.entry(10, 1, b"dir", 5, False)
+    names.renamed(20, (1, b"dir"), (1, b"other"), False)
+    places = [names.place(5, row) for row in (3, 10, 25)]
+    assert [(place.parent, place.name) for place in places if place] == [(1, b"dir"), (1, b"dir"), (1, b"other")]
+    assert names.place(6, 10) is None

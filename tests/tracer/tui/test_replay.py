@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
@@ -9,12 +10,13 @@ from pathlib import Path
 import pytest
 from textual.message import Message
 
-from replays.outcome import Fingerprint, Outcome
+from replays.outcome import Fingerprint, KeptDifference, Outcome
 from replays.replayed import Replayed
 from replays.sides import Mark
 from tests.replays.test_outcome import LIVE
 from tests.tracer.tui.conftest import Ui
-from tests.tracer.tui.sample import HOME, ROOT, START_NS, request
+from tests.tracer.tui.sample import EVIL_NAME, HOME, LOOKUP, NOTES, READ, ROOT, START_NS, Story, entry, request
+from tests.tracer.tui.test_hostile import MARKUP, assert_printable
 from tracer.records import BridgeKind, Direction, RawRecord
 from tracer.store.writer import TraceWriter
 from tracer.trace.trace import Trace
@@ -91,6 +93,7 @@ async def test_n_goes_from_first_difference_to_first_difference_and_back(
             await ui.press("n")
             seen.append(ui.recorded)
             assert ui.row(ui.recorded)
+            assert ui.row(ui.recorded + 1) or ui.recorded == ui.main.upto - 1  # what follows is in sight
         assert seen == firsts(replayed)
         await ui.press("n")
         assert ui.recorded == seen[-1]
@@ -317,6 +320,69 @@ async def test_a_key_press_in_a_million_rows_reads_only_what_is_on_screen(
             assert ui.main._theirs.decoded - before[1] <= page + 1
         assert ui.recorded == MANY - 1
         assert "Nothing differs" in ui.text
+
+
+def dialogue(path: Path, name: bytes, data: bytes, *, replays: bool) -> Trace:
+    """Write a LOOKUP of a name and a READ, as they were recorded or as they were replayed."""
+    told = Story()
+    told.ask(0, LOOKUP, ROOT, name + b"\0", entry(NOTES, size=len(data)), comm=name[:15])
+    told.ask(5, READ, NOTES, struct.pack("<QQIIQII", 1, 0, len(data), 0, 0, 0, 0), data)
+    records = told.sorted()
+    if replays:
+        asked = iter(range(1, 9))
+        records = [
+            record._replace(
+                bridge=BridgeKind.REPLAY, desc_head=next(asked) if record.direction is Direction.TO_SERVER else 0
+            )
+            for record in records
+        ]
+    with TraceWriter(path) as writer:
+        writer.channel(HOME)
+        writer.records(records)
+    return Trace.open(path)
+
+
+def differing(tmp_path: Path, name: bytes, ours: bytes, theirs: bytes, *differences: KeptDifference) -> Replayed:
+    recorded = dialogue(tmp_path / "[red]recorded[.pcapng", name, ours, replays=False)
+    live = dialogue(tmp_path / "[red]live[.pcapng", name, theirs, replays=True)
+    return Replayed(recorded, live, Outcome((), Fingerprint(0, ""), "fd", "", differences, {}, ("[bold]report[/",)))
+
+
+@pytest.mark.parametrize("size", [NARROW, WIDE])
+async def test_what_comes_from_outside_is_shown_as_text_everywhere(
+    tmp_path: Path, open_replay: OpenReplay, size: tuple[int, int]
+) -> None:
+    text = "[bold red]x[/] [@click=app.bell]y[/]"
+    one = KeptDifference(0, 0, text, text, text, text, text, None)
+    replayed = differing(tmp_path, EVIL_NAME, EVIL_NAME * 9, MARKUP * 9, one)
+    async with open_replay(replayed, size=size) as ui:
+        for keys in (("n",), ("enter", "end"), ("o",), ("s",), ("escape", "d", "f")):
+            await ui.press(*keys)
+            assert_printable(ui)
+        assert "[bold red]x[/]" in ui.text
+        assert r"\n\xff.txt" in ui.text
+
+
+async def test_contents_that_differ_behind_what_is_shown_of_them_are_marked(
+    tmp_path: Path, open_replay: OpenReplay
+) -> None:
+    ours, theirs = b"a" * 5000 + b"x", b"a" * 5000 + b"y"
+    one = KeptDifference(1, 1, "/n", "data", "data", '5001 bytes, at 5000: "x"', '5001 bytes, at 5000: "y"', None)
+    async with open_replay(differing(tmp_path, b"n", ours, theirs, one), size=WIDE) as ui:
+        await ui.press("n")
+        field = ui.main.detail.live.field
+        assert field is not None
+        assert (field.row.name, ui.main.detail.live.marks[ui.main.detail.live.cursor]) == ("data", "differs")
+
+
+async def test_of_a_listing_it_is_said_which_entry_differs(tmp_path: Path, open_replay: OpenReplay) -> None:
+    about = KeptDifference(1, 1, "/n/entry", "size", "attr.size", "1 B", "2 B", None)
+    itself = KeptDifference(0, 0, "/n", "size", "attr.size", "3 B", "4 B", None)
+    async with open_replay(differing(tmp_path, b"n", b"a", b"b", itself, about)) as ui:
+        assert "size  the kernel cuts reads off at this size" in ui.text
+        assert "this size  /n" not in ui.text
+        await ui.press("n")
+        assert "size  the kernel cuts reads off at this size  /n/entry" in ui.text
 
 
 async def test_an_empty_replay_has_a_screen_and_takes_every_key(tmp_path: Path, open_replay: OpenReplay) -> None:
