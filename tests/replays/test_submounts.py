@@ -64,7 +64,7 @@ def test_syncfs_of_a_recorded_guest_reaches_every_submount(kind: str, tmp_path: 
 def test_a_daemon_that_runs_already_is_played_to(tmp_path: Path) -> None:
     if (reason := virtiofsd.why_not()) is not None:
         pytest.skip(reason)
-    with share(tmp_path) as source, virtiofsd.serving(source, "announce_submounts") as socket:
+    with share(tmp_path) as source, virtiofsd.serving(source) as socket:
         found = replay("--vhost-user", socket)
         assert (found["transport"], found["server"]["status"]) == ("vhost-user", None)
         assert (source / "mnt2" / "numbers").stat().st_size == 1892
