@@ -21,6 +21,7 @@ from tests.servers.replayed import FuserSimple, Gocryptfs, Passthrough, Passthro
 from tests.unprivileged import ROOT, ordinary
 from tests.vm import virtiofsd
 from tracer.cli.main import main
+from tracer.lab import daemons as lab_daemons
 from tracer.trace.trace import Trace
 
 pytestmark = pytest.mark.e2e
@@ -82,7 +83,7 @@ def daemons(tmp_path: Path) -> list[str]:
     script = tmp_path / "virtiofsd"
     script.write_text(f'#!/bin/sh\nexec {shlex.join(rust_virtiofsd.command())} "$@"\n')
     script.chmod(0o755)
-    return ["--set", f"virtiofsd_c={virtiofsd.program()}", "--set", f"virtiofsd_rust={script}"]
+    return ["--set", f"virtiofsd_c={lab_daemons.C_PROGRAM}", "--set", f"virtiofsd_rust={script}"]
 
 
 @pytest.fixture
@@ -140,7 +141,7 @@ def test_a_changing_workload_against_every_server_that_can_be_written(
 
 def test_an_ordinary_user_needs_no_privilege_for_servers_that_need_none(programs: Path) -> None:
     user = ordinary()
-    words = ["matrix", str(SAMPLE / "changing.pcapng"), str(SAMPLE / "servers.toml"), "--json"]
+    words = ["matrix", user.path(SAMPLE / "changing.pcapng"), user.path(SAMPLE / "servers.toml"), "--json"]
     for name in ("passthrough_ll", "sshfs", "bindfs"):
         words += ["--only", name]
     done = subprocess.run(
@@ -149,7 +150,7 @@ def test_an_ordinary_user_needs_no_privilege_for_servers_that_need_none(programs
         text=True,
         timeout=60,
         check=False,
-        cwd=ROOT,
+        cwd="/",
     )
     assert done.returncode == 1, done.stderr
     servers = {server["name"]: server for server in json.loads(done.stdout)["servers"]}

@@ -19,7 +19,7 @@ from tests.replays.transports import virtiofs
 from tests.replays.transports.kernel import Kernel
 from tests.servers.base import seed
 from tests.servers.real import Bindfs, PassthroughLl, WithSource
-from tests.unprivileged import NOBODY_ID, ROOT, ordinary
+from tests.unprivileged import NOBODY_ID, ordinary
 from tracer.errors import TracerError
 
 WORK = """
@@ -134,7 +134,7 @@ def test_an_ordinary_user_may_have_one(source: Path) -> None:
     user.own(source)
     before = state(source)
     words = [*user.words, "-c", AS_USER, str(source), user.words[-1], WORK]
-    done = subprocess.run(words, capture_output=True, text=True, timeout=60, check=False, cwd=ROOT)
+    done = subprocess.run(words, capture_output=True, text=True, timeout=60, check=False, cwd="/")
     assert done.returncode == 0, done.stderr
     heard, removed = done.stdout.splitlines()
     output, changes = json.loads(heard)

@@ -20,7 +20,6 @@ from replays.transports import launcher, seqpacket
 from replays.transports.base import Ending, ServerGone
 from replays.transports.seqpacket import SocketTransport
 from tests.replays.transports.kernel import HEADER, MEBIBYTE, ROOT, Kernel
-from tests.unprivileged import ROOT as CHECKOUT
 from tests.unprivileged import ordinary
 from tracer.errors import TracerError
 
@@ -260,10 +259,10 @@ def test_a_request_too_long_for_the_socket_says_what_would_help(start: Start, mo
         transport.submit(bytes(transport.most_bytes + 1), 0)
 
 
-STARTS_ONE = f"""
+STARTS_ONE = """
 import sys
 from replays.transports import launcher
-launched = launcher.launch([sys.argv[1], {str(ODD)!r}, "never reads", "{{}}"], sys.argv[2])
+launched = launcher.launch([sys.argv[1], sys.argv[2], "never reads", "{}"], sys.argv[3])
 print(launched.transport.process.pid, flush=True)
 sys.stdin.read()
 """
@@ -271,12 +270,13 @@ sys.stdin.read()
 
 @pytest.mark.parametrize("transport", ["fd", "seccomp"])
 def test_a_server_dies_with_us(transport: str) -> None:
-    words = [*ordinary().words, "-c", STARTS_ONE, ordinary().words[-1], transport]
+    user = ordinary()
+    words = [*user.words, "-c", STARTS_ONE, user.words[-1], user.path(ODD), transport]
     with tempfile.TemporaryDirectory() as place:  # who is killed cannot clean up
         Path(place).chmod(0o777)
         environment = {**os.environ, "TMPDIR": place}
         pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
-        with subprocess.Popen(words, **pipes, cwd=CHECKOUT, env=environment) as us:
+        with subprocess.Popen(words, **pipes, cwd="/", env=environment) as us:
             assert us.stdout is not None
             server = int(us.stdout.readline())
             os.kill(server, 0)

@@ -29,7 +29,7 @@ from tests.servers.replayed import (
     Rclone,
     UnionfsFuse,
 )
-from tests.unprivileged import ROOT, Ordinary, ordinary
+from tests.unprivileged import Ordinary, ordinary
 
 BY_DESCRIPTOR = (PassthroughLl, Passthrough, PassthroughFh, Sshfs, Squashfuse, FuseOverlayfs, Gocryptfs)
 BY_THEIR_CALLS = (Bindfs, UnionfsFuse, Rclone, FuserSimple, FuserHello, Mfusepy)
@@ -60,14 +60,14 @@ def open_directory() -> Iterator[Path]:
 def as_user(user: Ordinary, server: Server) -> Heard:
     """Hold the conversation as an ordinary user, who owns the server's directory, and a copy of its program."""
     argv = server.command(server.mount_point)
-    if Path(argv[0]).is_relative_to(Path.home()):
-        argv[0] = str(shutil.copy2(argv[0], server.directory))
     if argv[0] == sys.executable:
         argv[0] = user.words[-1]
+    elif Path(argv[0]).is_relative_to(Path.home()):
+        argv[0] = str(shutil.copy2(argv[0], server.directory))
     user.own(server.directory)
-    order = json.dumps(asdict(Order(argv, "auto", server.writable)))
+    order = json.dumps(asdict(Order([user.path(word) for word in argv], "auto", server.writable)))
     words = [*user.words, "-m", "tests.replays.transports.conversation"]
-    done = subprocess.run(words, input=order, capture_output=True, text=True, timeout=120, check=False, cwd=ROOT)
+    done = subprocess.run(words, input=order, capture_output=True, text=True, timeout=120, check=False, cwd="/")
     assert done.returncode == 0, done.stderr
     heard = json.loads(done.stdout)
     return Heard(**{**heard, "names": tuple(heard["names"]), "mounted": tuple(heard["mounted"])})
