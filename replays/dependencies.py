@@ -2,6 +2,8 @@
 
 Of two requests that touch one thing, the later waits for the earlier if the earlier had its answer before the later
 was asked: what ran side by side in the recording may do so again. So no unlock waits for a lock that waits for it.
+But a RELEASE waits for all that use its handle, and a FORGET for all that name its node: a kernel sends it after their
+answers, though by strace's clocks it may have been read before the last of them was written.
 """
 
 from __future__ import annotations
@@ -39,6 +41,7 @@ class Touch(NamedTuple):
     thing: Thing
     alone: bool
     part: tuple[int, int] = EVERYTHING
+    ends: bool = False  # the thing is gone then, so nobody may still use it
 
 
 @dataclass(slots=True)
@@ -68,7 +71,9 @@ class _Accesses:
             self.others.append((step, touch.alone, *touch.part))
         else:
             self.beside.append(step)
-        return [other.number for other in found if other.number != step.number and _came_before(other, step)]
+        return [
+            other.number for other in found if other.number != step.number and (touch.ends or _came_before(other, step))
+        ]
 
     def _forget(self, settled: int) -> None:
         """Forget those before an owner that everybody who follows waits for: it has waited for them."""
@@ -140,7 +145,7 @@ class _Touches:
         kind = manner(op)
         if kind is Manner.FORGET:
             for node, _ in self._recording.forgotten(step):
-                yield Touch(("id", node), True)
+                yield Touch(("id", node), True, ends=True)
                 self._known.pop(node, None)
             return
         if kind is Manner.INTERRUPT:
@@ -148,7 +153,7 @@ class _Touches:
         for node in self._recording.nodes(step):
             yield Touch(("id", node), False)
         for key in step.handles:
-            yield Touch(("handle", key), op.releases or kind is Manner.LISTING)
+            yield Touch(("handle", key), op.releases or kind is Manner.LISTING, ends=op.releases)
         yield from self._given(op, step)
         if op.node is NodeIs.PARENT:
             yield from self._names(op, step)

@@ -1,7 +1,7 @@
 """The live dialogue as a trace, so that it can be opened beside the recorded one.
 
-Each request is stored with the recorded exchange it plays: `desc_head` holds its number plus one, 0 where the recording
-has none (a LOOKUP to learn a node, a further part of a READ). `live_pairs` reads that back.
+Each request is stored with the recorded exchange that it plays or helps to play (a LOOKUP to learn a node, a part of a
+READ): `desc_head` holds its number plus one, 0 where it is for none. `live_pairs` reads that back.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ class LiveTrace:
         return self._sink is not None
 
     def asked(self, t_ns: int, message: bytes | bytearray, exchange: int = NONE) -> int:
-        """Take in a request that plays a recorded exchange; return its own exchange's number."""
+        """Take in a request that is for a recorded exchange; return its own exchange's number."""
         if self._sink is not None:
             self._add(t_ns, Direction.TO_SERVER, bytes(message), exchange + 1)
         self._count += 1

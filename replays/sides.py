@@ -13,6 +13,7 @@ from enum import IntEnum
 import numpy as np
 import numpy.typing as npt
 
+from dissectors.opcodes import OPS_BY_NAME
 from replays.livetrace import live_pairs
 from replays.outcome import KeptDifference, Outcome
 from replays.reasons import Skip
@@ -21,6 +22,7 @@ from tracer.trace.columns import Kind, Rows
 from tracer.trace.trace import Trace
 
 SKIPS = tuple(Skip)
+LOOKUP = OPS_BY_NAME["LOOKUP"].code
 
 
 class Mark(IntEnum):
@@ -61,15 +63,16 @@ class Sides:
 
 def side_by_side(recorded: Trace, live: Trace, outcome: Outcome) -> Sides:
     """Put a recording and what a replay of it wrote next to each other. What `outcome` says is not trusted."""
-    pairs = _pairs(recorded, live)
+    codes = _skip_codes(outcome, recorded.exchange_count)
+    pairs = _pairs(recorded, live, codes)
     exchanges = _played_exchanges(recorded, pairs)
     partner = np.full(recorded.exchange_count, NONE, dtype=np.int64)
     partner[pairs[:, 0]] = pairs[:, 1]
     left, right = _with_added(exchanges, partner[exchanges], live.exchange_count)
     row_of_recorded, row_of_live = _places(left, recorded.exchange_count), _places(right, live.exchange_count)
     marks = _marks(recorded, left, right)
-    skips = _skip_codes(outcome, recorded.exchange_count)[left] if recorded.exchange_count else np.empty(0, np.int8)
-    skips[(left == NONE) | (right != NONE)] = NONE
+    skips = np.full(len(left), NONE, dtype=np.int8)
+    skips[left != NONE] = codes[left[left != NONE]]
     differences: dict[int, list[KeptDifference]] = defaultdict(list)
     for one in outcome.differences:
         row = _at(row_of_recorded, one.exchange) if one.exchange != NONE else _at(row_of_live, one.live_exchange)
@@ -80,13 +83,25 @@ def side_by_side(recorded: Trace, live: Trace, outcome: Outcome) -> Sides:
     return Sides(left, right, marks, skips, row_of_recorded, row_of_live, dict(differences))
 
 
-def _pairs(recorded: Trace, live: Trace) -> Rows:
-    """Return (recorded, live) exchanges, each recorded one once: with the first that played it."""
-    pairs = live_pairs(live)
+def _pairs(recorded: Trace, live: Trace, skips: npt.NDArray[np.int8]) -> Rows:
+    """Return (recorded, live) exchanges, each recorded one at most once: with the request that is its own.
+
+    Of several that helped to play one, that is the one of its operation: LOOKUPs to learn ids came before it, further
+    parts and LOOKUPs of listed names behind it. Where none is, it was played another way: READDIR for READDIRPLUS.
+    """
+    pairs: Rows = live_pairs(live)
     pairs = pairs[pairs[:, 0] < recorded.exchange_count]
+    pairs = pairs[skips[pairs[:, 0]] == NONE]  # what was sent before it turned out so helped nothing
+    if (np.diff(pairs[:, 0]) > 0).all():  # as nearly always; sorting a million takes a second
+        return pairs
+    asked = recorded.records["opcode"][recorded.first_rows[pairs[:, 0]]]
+    played = live.records["opcode"][live.first_rows[pairs[:, 1]]]
+    strangeness = np.where(played == asked, 0, np.where(played == LOOKUP, 2, 1))
+    place = np.where(asked == LOOKUP, -pairs[:, 1], pairs[:, 1])
+    pairs = pairs[np.lexsort((place, strangeness, pairs[:, 0]))]
     _, firsts = np.unique(pairs[:, 0], return_index=True)
-    found: Rows = pairs[firsts]
-    return found
+    own: Rows = pairs[firsts]
+    return own
 
 
 def _played_exchanges(recorded: Trace, pairs: Rows) -> Rows:

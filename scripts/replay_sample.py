@@ -92,6 +92,7 @@ def main() -> None:
     from tests.servers import compiled
 
     reason = possible.why_not_root() or possible.why_no_fuse() or compiled.why_not()
+    reason = reason or possible.why_no_program("setfattr", "attr")
     if reason is not None:
         sys.exit(f"replay_sample: {reason}")
     PLACE.mkdir()

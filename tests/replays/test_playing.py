@@ -450,6 +450,23 @@ def test_the_recorded_pace_is_kept_and_its_error_told(tmp_path: Path) -> None:
     assert faster.duration_ns >= 10_000_000
 
 
+def test_nothing_is_released_or_forgotten_before_what_uses_it_is_done(tmp_path: Path) -> None:
+    """strace may tell the end of a writev(2) after the read(2) of what the kernel sent because of it."""
+    dialogue = talk_of_a_file()
+    flush = dialogue.ask(FLUSH, 50, struct.pack("<QIIQ", 7, 0, 0, 0))
+    release = dialogue.ask(RELEASE, 50, struct.pack("<QIIQ", 7, 0, 0, 0))
+    dialogue.answer(flush)
+    dialogue.answer(release)
+    getattr_unique = dialogue.ask(GETATTR, 50, struct.pack("<IIQ", 0, 0, 0))
+    dialogue.forget(50)
+    dialogue.answer(getattr_unique, struct.pack("<QII", 1, 0, 0) + dialogue.entry_out(50)[40:])
+    plan = make_plan(dialogue.trace(tmp_path), allow_writes=True)
+    numbers = {step.opcode: step.number for step in plan.steps}
+    needed, _ = waits(plan)
+    assert numbers[FLUSH] in needed[numbers[RELEASE]]
+    assert numbers[GETATTR] in needed[numbers[FORGET]]
+
+
 def test_what_waits_for_what_stays_small_however_many_read_and_write_one_file(tmp_path: Path) -> None:
     dialogue = talk_of_a_file()
     for turn in range(600):

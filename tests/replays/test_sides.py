@@ -19,18 +19,26 @@ from tracer.records import BridgeKind, ChannelInfo, Direction, RawRecord
 from tracer.store.writer import TraceWriter
 from tracer.trace.trace import Trace
 
-GETATTR = 3
+LOOKUP, GETATTR, READ, OPENDIR, READDIR, READDIRPLUS = 1, 3, 15, 27, 28, 44
 
 
-def trace(path: Path, plays: Sequence[int | None], *, channel_of: Sequence[int] = (), notified: bool = False) -> Trace:
-    """Write GETATTRs, each with its answer, that play a recorded exchange or (None) nothing."""
+def trace(
+    path: Path,
+    plays: Sequence[int | None],
+    *,
+    channel_of: Sequence[int] = (),
+    opcodes: Sequence[int] = (),
+    notified: bool = False,
+) -> Trace:
+    """Write requests (GETATTR if not told), each with its answer, that play a recorded exchange or (None) nothing."""
     with TraceWriter(path) as writer:
         for number in range(max(channel_of, default=0) + 1):
             writer.channel(ChannelInfo(f"/mnt/{number}", minor=31))
         for number, played in enumerate(plays):
             channel = channel_of[number] if channel_of else 0
             head = 0 if played is None else played + 1
-            asked, answer = request(GETATTR, 2 + 2 * number, ROOT, bytes(16)), reply(2 + 2 * number, error=5)
+            opcode = opcodes[number] if opcodes else GETATTR
+            asked, answer = request(opcode, 2 + 2 * number, ROOT, bytes(16)), reply(2 + 2 * number, error=5)
             common = {"bridge": BridgeKind.REPLAY}
             writer.records(
                 [
@@ -85,6 +93,23 @@ def test_what_was_not_sent_says_why_and_what_nobody_tells_of_was_not_reached(tmp
     assert sides.marks.tolist() == [Mark.SAME, *[Mark.NOT_SENT] * 4, Mark.ONE_SIDED]
 
 
+def test_beside_an_exchange_stands_the_request_that_is_its_own_and_what_helped_is_added(tmp_path: Path) -> None:
+    recorded = trace(tmp_path / "recorded.pcapng", [None] * 4, opcodes=[OPENDIR, LOOKUP, READDIRPLUS, READ])
+    plays = [(0, LOOKUP), (0, LOOKUP), (0, OPENDIR), (1, LOOKUP), (1, LOOKUP), (2, READDIR), (2, LOOKUP)]
+    plays += [(3, READ), (3, READ)]
+    live = trace(tmp_path / "live.pcapng", [exchange for exchange, _ in plays], opcodes=[opcode for _, opcode in plays])
+    sides = side_by_side(recorded, live, outcome())
+    assert sides.live[sides.recorded != NONE].tolist() == [2, 4, 5, 7]
+    assert sides.live.tolist() == list(range(9))
+
+
+def test_what_was_sent_before_a_skip_stands_apart_from_what_was_skipped(tmp_path: Path) -> None:
+    live = trace(tmp_path / "live.pcapng", [0, 1, 2], opcodes=[GETATTR, LOOKUP, GETATTR])
+    sides = side_by_side(recorded(tmp_path, 3), live, outcome(UNKNOWN_NODE=((1, 1),)))
+    assert columns(sides) == [(0, 0, Mark.SAME), (NONE, 1, Mark.ADDED), (1, NONE, Mark.NOT_SENT), (2, 2, Mark.SAME)]
+    assert sides.skip(2) is Skip.UNKNOWN_NODE
+
+
 def test_a_row_is_a_first_difference_when_one_of_its_differences_is(tmp_path: Path) -> None:
     live = trace(tmp_path / "live.pcapng", [0, 1, None])
     found = difference(0), difference(1, follower_of=0), difference(1), difference(NONE, live=2)
@@ -122,5 +147,7 @@ def test_the_sample_has_every_kind_of_row() -> None:
     sides = side_by_side(replayed.recorded, replayed.live, replayed.outcome)
     counts = np.bincount(sides.marks, minlength=len(Mark))
     assert {mark: int(counts[mark]) > 0 for mark in Mark} == {mark: mark is not Mark.ONE_SIDED for mark in Mark}
+    skipped = sum(last - first + 1 for ranges in replayed.outcome.skips.values() for first, last in ranges)
+    assert counts[Mark.NOT_SENT] == skipped
     firsts = [one.exchange for one in replayed.outcome.differences if one.follower_of is None]
     assert sides.recorded[sides.rows_marked(Mark.FIRST)].tolist() == firsts

@@ -31,6 +31,7 @@ from tracer.store.writer import TraceWriter
 RUN_BY_HAND = "run it by hand with the same words to see what it says"
 LARGEST_ID = 0xFFFF_FFFE  # of a user or group; the one above it means none
 PACES = ("fast", "original")
+ENDING = (signal.SIGTERM, signal.SIGHUP)
 
 
 @dataclass(frozen=True, slots=True)
@@ -253,14 +254,17 @@ def ended_in_order() -> Iterator[None]:
     """Let SIGTERM and SIGHUP end us as ^C does: with the server ended and the sandbox removed."""
 
     def end(number: int, _: FrameType | None) -> None:
+        for other in ENDING:  # timeout(1) sends its signal twice: the second would break the ending off
+            signal.signal(other, signal.SIG_IGN)
         raise SystemExit(128 + number)
 
-    before = {number: signal.signal(number, end) for number in (signal.SIGTERM, signal.SIGHUP)}
+    before = {number: signal.signal(number, end) for number in ENDING}
     try:
         yield
     finally:
         for number, handler in before.items():
-            signal.signal(number, handler)
+            if signal.getsignal(number) is end:
+                signal.signal(number, handler)
 
 
 def _shown(path: Path) -> str:

@@ -183,7 +183,13 @@ class ReplayScreen(PaneScreen):
         elif len(found):
             self.tell("No difference further on" if direction > 0 else "No difference before")
         else:
-            self.tell("No difference is shown" if len(self._firsts) else "Nothing differs: both answered alike")
+            self.tell(self._why_no_step())
+
+    def _why_no_step(self) -> str:
+        if len(self._firsts):
+            return "No difference is shown"
+        is_caused = len(self.sides.rows_marked(Mark.FOLLOWS)) > 0
+        return "What differs follows from what was not sent: d shows it" if is_caused else "Nothing differs"
 
     def action_cause(self) -> None:
         """Go from a difference to the one it follows from."""
