@@ -82,7 +82,8 @@ def ways(daemon: str) -> list[Way]:
     return [
         Way("direct", "no tap", daemon=daemon),
         Way("headers", "tap, headers and arguments", (), daemon),
-        Way("all", "tap, every byte", ("--snap", "all"), daemon),
+        # files in turn: a trace of all that is read and written here would not fit into memory
+        Way("all", "tap, every byte", ("--snap", "all", "--rotate", "1GiB", "--keep", "2"), daemon),
     ]
 
 
