@@ -36,7 +36,7 @@ from tests.tracer.dialogue import REGULAR, Dialogue
 from tracer.errors import TracerError
 from tracer.records import ChannelInfo, ChannelKind, Direction
 
-READDIRPLUS, RENAME2, NOTIFY_REPLY, SETLKW = 44, 45, 41, 33
+READDIRPLUS, RENAME2, NOTIFY_REPLY, SETLKW, TMPFILE = 44, 45, 41, 33, 51
 OPEN_BODY = struct.pack("<II", 0, 0)
 RESENT = 1 << 63
 
@@ -350,6 +350,17 @@ def test_resend_asks_again_for_what_is_under_way(tmp_path: Path) -> None:
     first, second = (struct.unpack_from("<Q", request, 8)[0] for request in transport.sent if request[4] == READ)
     assert second == first | RESENT
     assert (report.stopped, report.differences) == ("", ())
+
+
+def test_a_file_without_a_name_is_made_by_the_name_that_the_kernel_gives_it(tmp_path: Path) -> None:
+    dialogue = Dialogue()
+    dialogue.init()
+    for name in (b"/", b"a/b", b".."):
+        dialogue.talk(TMPFILE, 1, struct.pack("<IIII", 2, REGULAR, 0, 0) + name + b"\0", error=ENOSYS)
+    transport = ModelTransport(ModelServer(enosys=frozenset({TMPFILE})))
+    report, server = play(dialogue, tmp_path, transport)
+    assert [body[16:] for opcode, _, body in server.asked if opcode == TMPFILE] == [b"/\0"]
+    assert report.counts.skipped == {Skip.HOSTILE_NAME.name: 2}
 
 
 def test_an_older_and_poorer_kernel_can_be_played(tmp_path: Path) -> None:
