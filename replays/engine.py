@@ -68,6 +68,7 @@ class Engine:
         self._unawaited = 0  # of those under way: the recording has no answer to them either
         self._held_back: list[Step] = []  # would end what a request under way uses
         self._unsent: deque[tuple[bytearray, int, bool]] = deque()  # the transport had no place for these
+        self._resent: set[int] = set()  # uniques; a server may have had both when it answers, and answers both
         self._interrupts = {code for code, s in session.recording.sites.items() if s.manner is Manner.INTERRUPT}
         self._live_uniques: dict[int, int] | None = (  # recorded -> live, of requests under way
             {} if any(step.opcode in self._interrupts for step in session.plan.steps) else None
@@ -342,7 +343,7 @@ class Engine:
         """Take a notification in, an answer to an INTERRUPT, or something that no kernel would take."""
         live_exchange = self._live.unasked(t_ns, data)
         if unique:
-            if not unique & 1:
+            if not unique & 1 and unique & ~UNIQUE_RESEND not in self._resent:
                 self.player.judge.broken(None, "unasked", data, live_exchange)
             return
         if self.notifications.is_resend(data):
@@ -353,8 +354,15 @@ class Engine:
             self._submit_urgent(answer)
 
     def _resend(self) -> None:
-        """Ask again for everything under way, with the bit that says so (NOTIFY_RESEND, 7.40)."""
+        """Ask again for everything under way, with the bit that says so (NOTIFY_RESEND, 7.40).
+
+        Unlike a kernel, which knows what the server has read, we may ask twice for what it reads only now.
+        """
+        unsent = {id(message) for message, _, _ in self._unsent}
         for unique, sent in self._under_way.items():
+            if id(sent.message) in unsent:
+                continue
+            self._resent.add(unique)
             U64.pack_into(sent.message, UNIQUE_AT, unique | UNIQUE_RESEND)
             self._unsent.append((sent.message, sent.room, False))
 

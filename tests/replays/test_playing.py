@@ -352,6 +352,36 @@ def test_resend_asks_again_for_what_is_under_way(tmp_path: Path) -> None:
     assert (report.stopped, report.differences) == ("", ())
 
 
+def test_a_server_that_answers_both_times_after_resend_is_taken_at_its_first_word(tmp_path: Path) -> None:
+    """It said RESEND before it had read the request: no kernel would send that again, but here nobody knows."""
+    dialogue = talk_of_a_file()
+    dialogue.talk(READ, 50, read_body(10))
+    dialogue.talk(FLUSH, 50, struct.pack("<QIIQ", 7, 0, 0, 0))
+    transport = ModelTransport(ModelServer())
+    submit = transport.submit
+
+    def with_resend(message: bytearray, room: int, **urgent: bool) -> bool:
+        if message[4] == READ and not message[15] & 0x80:
+            transport.says.append(struct.pack("<IiQ", 16, 7, 0))
+        return submit(message, room, **urgent)
+
+    transport.submit = with_resend  # type: ignore[method-assign]
+    report, server = play(dialogue, tmp_path, transport)
+    assert opcodes(server).count(READ) == 2
+    assert (report.stopped, report.differences) == ("", ())
+
+
+def test_of_a_request_that_was_recorded_twice_after_resend_the_first_is_played_and_compared(tmp_path: Path) -> None:
+    dialogue = talk_of_a_file()
+    read = dialogue.ask(READ, 50, read_body(10))
+    dialogue.notify(7)
+    dialogue.ask(READ, 50, read_body(10), unique=read | RESENT)
+    dialogue.answer(read | RESENT, b"recorded")
+    report, server = play(dialogue, tmp_path)
+    assert opcodes(server).count(READ) == 1
+    assert [one.rule for one in report.differences] == ["data"]
+
+
 def test_a_file_without_a_name_is_made_by_the_name_that_the_kernel_gives_it(tmp_path: Path) -> None:
     dialogue = Dialogue()
     dialogue.init()
