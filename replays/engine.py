@@ -25,8 +25,8 @@ from replays.recording import Step
 from replays.report import NONE
 from replays.schedule import Schedule
 from replays.session import Session
-from replays.sites import NOWHERE, UNIQUE_AT, Manner
-from replays.talk import U64, Ask, Talk, reply_of
+from replays.sites import NOWHERE, OPCODE_AT, UNIQUE_AT, Manner
+from replays.talk import U32, U64, Ask, Talk, reply_of
 from replays.transports.base import Answer, ServerGone, Transport
 from tracer.output.style import counted
 
@@ -219,7 +219,7 @@ class Engine:
                     talk.close()
                 self._skip(step, Skip.EDITED_AWAY)
                 return
-            message = edited
+            message, room = edited, self._room_after_edit(edited, room)
         if step.turn == NOWHERE:
             self._unawaited += 1
         sent_ns = time.monotonic_ns()  # before it is sent: a server may answer while it is
@@ -276,15 +276,22 @@ class Engine:
         self._schedule.done(step)
 
     def _edited(self, message: bytearray) -> bytearray | None:
-        """Let the user's function change a message; None when it dropped it. Its unique stays ours."""
+        """Let the user's edit change a message; None when it dropped it. Its unique stays ours."""
         if self._options.edit is None:
             return message
-        edited = self._options.edit(bytes(message))
+        edited = self._options.edit(bytes(message), self._session.agreement.context)
         if edited is None or len(edited) < UNIQUE_AT + U64.size:
             return None
         changed = bytearray(edited)
         changed[UNIQUE_AT : UNIQUE_AT + U64.size] = message[UNIQUE_AT : UNIQUE_AT + U64.size]
         return changed
+
+    def _room_after_edit(self, message: bytearray, before: int) -> int:
+        """Return the room for the reply to a message that may ask for more, or less, than it did."""
+        sites = self._session.translator.sites.get(U32.unpack_from(message, OPCODE_AT)[0])
+        if not before or sites is None or len(message) < sites.head_size:
+            return before
+        return self._session.translator.room(message, sites.op.code)
 
     # ---- answers ---------------------------------------------------------------------------------------------------
 

@@ -37,7 +37,7 @@ def test_help_loads_neither_numpy_nor_the_ui_nor_scapy() -> None:
     assert not loaded_by("--help") & {"numpy", "lark", "construct", "textual", "rich", "scapy"}
 
 
-@pytest.mark.parametrize("command", ["record", "import", "show", "open", "live", "matrix", "sync", "doctor"])
+@pytest.mark.parametrize("command", ["record", "import", "show", "open", "live", "replay", "matrix", "sync", "doctor"])
 def test_help_of_a_command_loads_neither_the_ui_nor_scapy(command: str) -> None:
     assert not loaded_by(command, "--help") & {"textual", "rich", "scapy"}
 

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import re
+import subprocess
+import sys
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -268,3 +272,14 @@ def test_a_listing_of_a_mebibyte_is_read() -> None:
 
 def _with_header(body: bytes) -> bytes:
     return (16 + len(body)).to_bytes(4, "little") + bytes(4) + (2).to_bytes(8, "little") + body
+
+
+def test_what_the_documentation_shows_runs() -> None:
+    root = Path(__file__).parents[2]
+    shown = re.findall(r"```python\n(.*?)```", (root / "docs/scapy.md").read_text(), re.DOTALL)
+    done = subprocess.run(
+        [sys.executable, "-c", "\n".join(shown)], cwd=root, capture_output=True, text=True, timeout=60, check=False
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "fuse_in_header / OPENDIR -> fuse_out_header / OPENDIR_reply" in done.stdout
+    assert "flags     = RDWR|TRUNC (0x202)" in done.stdout

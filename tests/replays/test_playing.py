@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from dissectors.layout import Context
 from replays.dependencies import waits
 from replays.init import InitEdit
 from replays.options import Order, ReplayOptions
@@ -454,7 +455,7 @@ def test_what_follows_from_a_difference_says_so(tmp_path: Path) -> None:
 
 
 def test_a_message_can_be_changed_and_dropped_before_it_is_sent(tmp_path: Path) -> None:
-    def edit(message: bytes) -> bytes | None:
+    def edit(message: bytes, _: Context) -> bytes | None:
         if message[4] in (READ, FORGET):
             return None
         return message[:40] + b"FILE\0" if message[4] == LOOKUP else message
