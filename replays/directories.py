@@ -20,6 +20,7 @@ MOST_PORTIONS = 65536  # read on for the end of a listing: a server may never en
 class Match(NamedTuple):
     """A name for which both servers gave out a node."""
 
+    name: bytes
     recorded: int
     live: int
     mode: int
@@ -90,7 +91,7 @@ class Listing:
             ours, theirs = self.recorded.unmatched[name], self.live.unmatched[name]
             while ours and theirs:
                 live = theirs.pop()
-                yield Match(ours.pop().node, live.node, live.mode)
+                yield Match(name, ours.pop().node, live.node, live.mode)
             for side in (self.recorded, self.live):
                 if not side.unmatched[name]:
                     del side.unmatched[name]

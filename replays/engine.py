@@ -25,8 +25,8 @@ from replays.recording import Step
 from replays.report import NONE
 from replays.schedule import Schedule
 from replays.session import Session
-from replays.sites import NOWHERE, UNIQUE_AT, Manner
-from replays.talk import U64, Ask, Talk, reply_of
+from replays.sites import NOWHERE, OPCODE_AT, UNIQUE_AT, Manner
+from replays.talk import U32, U64, Ask, Talk, reply_of
 from replays.transports.base import Answer, ServerGone, Transport
 from tracer.output.style import counted
 
@@ -68,6 +68,7 @@ class Engine:
         self._unawaited = 0  # of those under way: the recording has no answer to them either
         self._held_back: list[Step] = []  # would end what a request under way uses
         self._unsent: deque[tuple[bytearray, int, bool]] = deque()  # the transport had no place for these
+        self._resent: set[int] = set()  # uniques; a server may have had both when it answers, and answers both
         self._interrupts = {code for code, s in session.recording.sites.items() if s.manner is Manner.INTERRUPT}
         self._live_uniques: dict[int, int] | None = (  # recorded -> live, of requests under way
             {} if any(step.opcode in self._interrupts for step in session.plan.steps) else None
@@ -218,7 +219,7 @@ class Engine:
                     talk.close()
                 self._skip(step, Skip.EDITED_AWAY)
                 return
-            message = edited
+            message, room = edited, self._room_after_edit(edited, room)
         if step.turn == NOWHERE:
             self._unawaited += 1
         sent_ns = time.monotonic_ns()  # before it is sent: a server may answer while it is
@@ -275,15 +276,22 @@ class Engine:
         self._schedule.done(step)
 
     def _edited(self, message: bytearray) -> bytearray | None:
-        """Let the user's function change a message; None when it dropped it. Its unique stays ours."""
+        """Let the user's edit change a message; None when it dropped it. Its unique stays ours."""
         if self._options.edit is None:
             return message
-        edited = self._options.edit(bytes(message))
+        edited = self._options.edit(bytes(message), self._session.agreement.context)
         if edited is None or len(edited) < UNIQUE_AT + U64.size:
             return None
         changed = bytearray(edited)
         changed[UNIQUE_AT : UNIQUE_AT + U64.size] = message[UNIQUE_AT : UNIQUE_AT + U64.size]
         return changed
+
+    def _room_after_edit(self, message: bytearray, before: int) -> int:
+        """Return the room for the reply to a message that may ask for more, or less, than it did."""
+        sites = self._session.translator.sites.get(U32.unpack_from(message, OPCODE_AT)[0])
+        if not before or sites is None or len(message) < sites.head_size:
+            return before
+        return self._session.translator.room(message, sites.op.code)
 
     # ---- answers ---------------------------------------------------------------------------------------------------
 
@@ -342,7 +350,7 @@ class Engine:
         """Take a notification in, an answer to an INTERRUPT, or something that no kernel would take."""
         live_exchange = self._live.unasked(t_ns, data)
         if unique:
-            if not unique & 1:
+            if not unique & 1 and unique & ~UNIQUE_RESEND not in self._resent:
                 self.player.judge.broken(None, "unasked", data, live_exchange)
             return
         if self.notifications.is_resend(data):
@@ -353,8 +361,15 @@ class Engine:
             self._submit_urgent(answer)
 
     def _resend(self) -> None:
-        """Ask again for everything under way, with the bit that says so (NOTIFY_RESEND, 7.40)."""
+        """Ask again for everything under way, with the bit that says so (NOTIFY_RESEND, 7.40).
+
+        Unlike a kernel, which knows what the server has read, we may ask twice for what it reads only now.
+        """
+        unsent = {id(message) for message, _, _ in self._unsent}
         for unique, sent in self._under_way.items():
+            if id(sent.message) in unsent:
+                continue
+            self._resent.add(unique)
             U64.pack_into(sent.message, UNIQUE_AT, unique | UNIQUE_RESEND)
             self._unsent.append((sent.message, sent.room, False))
 

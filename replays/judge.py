@@ -12,6 +12,7 @@ from dissectors.structs import REPLY_HEADER_SIZE
 from replays.blame import Blame
 from replays.compare import Answered, Found
 from replays.directories import DOTS, Listing
+from replays.parting import Keeper
 from replays.races import changed_beside
 from replays.recording import Entry, Step
 from replays.report import MOST_BYTES, NONE, Difference
@@ -30,6 +31,8 @@ class Judge:
     def __init__(self, session: Session, blame: Blame) -> None:
         self._session, self._blame = session, blame
         self.differences: list[Difference] = []
+        self._keeper = Keeper()
+        self.unkept = 0  # differences beyond those
         self.first_count = 0  # of differences that follow from no other
         self.differing = 0  # requests
 
@@ -55,7 +58,7 @@ class Judge:
             found = [self._meaningless(item) for item in found]
         if interrupted:
             found = [item._replace(rule="interrupted", counts=comparator.rules.counts("interrupted")) for item in found]
-        return self._judged(step, op, found, recording.reply(step), reply, live_exchange)
+        return self._judged(step, op, found, reply, live_exchange)
 
     def _meaningless(self, item: Found) -> Found:
         """File contents say nothing when zeros were written for what was not recorded."""
@@ -63,9 +66,7 @@ class Judge:
             return item
         return item._replace(rule="zero-fill", counts=self._session.comparator.rules.counts("zero-fill"))
 
-    def _judged(
-        self, step: Step, op: Op, found: Iterable[Found], before: bytes, now: bytes, live_exchange: int
-    ) -> bool:
+    def _judged(self, step: Step, op: Op, found: Iterable[Found], now: bytes, live_exchange: int) -> bool:
         counting = []
         for item in found:
             if item.counts:
@@ -78,7 +79,7 @@ class Judge:
             return True
         follower_of = self._blame.cause(step)
         for item in counting:
-            self._add(step, item, before, now, live_exchange, follower_of)
+            self._add(step, item, now, live_exchange, follower_of)
         self._blame.trouble(step)
         self.differing += 1
         return False
@@ -114,7 +115,7 @@ class Judge:
         for name in sorted(ours.keys() & theirs.keys()):
             items = map(self._with_unknown_types, self._entries(op, ours[name], theirs[name]))
             found += (item._replace(entry=name) for item in items)
-        self._judged(step, op, found, self._session.recording.reply(step), b"", NONE)
+        self._judged(step, op, found, b"", NONE)
 
     def _entries(self, op: Op, ours: Entry, theirs: Entry) -> Iterable[Found]:
         comparator = self._session.comparator
@@ -141,7 +142,9 @@ class Judge:
         if not rules.counts(rule):
             return
         if step is None:
-            self._append(
+            if self._is_full(None):
+                return
+            self.differences.append(
                 Difference(
                     NONE,
                     live_exchange,
@@ -152,19 +155,19 @@ class Judge:
                     "",
                     None,
                     None,
-                    b"",
                     reply[:MOST_BYTES],
+                    len(reply),
                     None,
                 )
             )
             return
         found = [Found(rule, "", None, None, True)]
-        self._judged(step, OPS[step.opcode], found, self._session.recording.reply(step), reply, live_exchange)
+        self._judged(step, OPS[step.opcode], found, reply, live_exchange)
 
-    def _add(
-        self, step: Step, item: Found, before: bytes, now: bytes, live_exchange: int, follower_of: int | None
-    ) -> None:
-        self._append(
+    def _add(self, step: Step, item: Found, now: bytes, live_exchange: int, follower_of: int | None) -> None:
+        if self._is_full(follower_of):
+            return
+        self.differences.append(
             Difference(
                 step.exchange,
                 live_exchange,
@@ -173,10 +176,9 @@ class Judge:
                 item.rule,
                 RULES[item.rule].reason,
                 item.field,
-                item.recorded,
-                item.live,
-                before[:MOST_BYTES],
-                now[:MOST_BYTES],
+                *self._keeper.kept(item.recorded, item.live),
+                b"" if item.field else now[:MOST_BYTES],
+                len(now),
                 follower_of,
             )
         )
@@ -191,10 +193,13 @@ class Judge:
             name = said if isinstance(said, bytes) else b""
         return path.rstrip(b"/") + b"/" + name if path is not None and name else path
 
-    def _append(self, difference: Difference) -> None:
-        self.first_count += difference.follower_of is None
+    def _is_full(self, follower_of: int | None) -> bool:
+        """Count a difference; tell whether too many are kept for one more."""
+        self.first_count += follower_of is None
         if len(self.differences) < MOST_DIFFERENCES:
-            self.differences.append(difference)
+            return False
+        self.unkept += 1
+        return True
 
 
 def _is_data(op: Op) -> bool:

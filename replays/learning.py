@@ -30,7 +30,7 @@ def look_up(session: Session, like: bytes | bytearray, parent: int, name: bytes,
     reply = yield Ask(message, session.translator.room(message, LOOKUP.code))
     if error_of(reply) == 0:
         node, mode = _entry(session, reply)
-        session.mapper.entry(recorded, node, mode)
+        session.mapper.entry(recorded, node, mode, name=(parent, name))
     return reply
 
 
@@ -51,7 +51,7 @@ def find_node(session: Session, step: Step, like: bytes | bytearray, node: int) 
         live = session.mapper.node(parent)
         if live is None or not is_safe_name(name):
             raise SkipStep(Skip.UNKNOWN_NODE)
-        if unlikely(LOOKUP, session.mapper.types.get(parent, 0), {}) is not None:
+        if unlikely(LOOKUP, session.mapper.type(parent), {}) is not None:
             raise SkipStep(Skip.NOT_A_DIRECTORY)
         message = request_like(like, LOOKUP.code, live, name + b"\0")
         session.added[LOOKUP.code] += 1
@@ -60,7 +60,7 @@ def find_node(session: Session, step: Step, like: bytes | bytearray, node: int) 
         if not found:
             session.not_there.add(node)
             raise SkipStep(Skip.UNKNOWN_NODE)
-        session.mapper.entry(child, found, mode, is_learned=True)
+        session.mapper.entry(child, found, mode, name=(live, name), is_learned=True)
     session.notes.add("learned", "nodes were looked up by their paths", exchange=step.exchange)
     return reply
 
@@ -86,7 +86,7 @@ def find_handle(session: Session, step: Step, like: bytes | bytearray, node: int
     live = session.mapper.node(node)
     if live is None or not isinstance(flags, int) or "size" not in values:
         raise SkipStep(Skip.UNKNOWN_HANDLE)
-    if unlikely(op, session.mapper.types.get(node, 0), {}) is not None:
+    if unlikely(op, session.mapper.type(node), {}) is not None:
         raise SkipStep(Skip.NOT_A_FILE)
     message = request_like(like, op.code, live, U32.pack(flags & ~NOT_FOR_OPEN) + U32.pack(0))
     session.added[op.code] += 1

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import stat
 from collections.abc import Callable
 
 from dissectors.fast import reader
@@ -79,16 +80,27 @@ def live_entries(session: Session, opcode: int, reply: bytes) -> list[Entry]:
 def _claim(session: Session, step: Step, message: bytearray, listing: Listing) -> Talk:
     """Map the nodes both gave out, and look those up that the live listing did not give and a later step needs."""
     mapper = session.mapper
+    directory = mapper.node(session.recording.node(step))
     for match in listing.matches():
-        mapper.entry(match.recorded, match.live, match.mode)
-    parent = session.recording.node(step)
+        name = None if directory is None else (directory, match.name)
+        mapper.entry(match.recorded, match.live, match.mode, name=name)
     reply = b""
     for entry in listing.missing():
-        if mapper.node(entry.node) is not None:
+        is_mapped = mapper.node(entry.node) is not None
+        is_found = False
+        if directory is not None and _is_wanted(session, step, entry, directory):
+            reply = yield from look_up(session, message, directory, entry.name, entry.node)
+            is_found = error_of(reply) == 0
+        if is_mapped and not is_found:
             mapper.recorded_only(entry.node)
-        elif session.plan.is_needed(entry.node, step.number) and is_safe_name(entry.name):
-            live = mapper.node(parent)
-            if live is not None:
-                reply = yield from look_up(session, message, live, entry.name, entry.node)
         listing.found_otherwise(entry.name)
     return reply
+
+
+def _is_wanted(session: Session, step: Step, entry: Entry, directory: int) -> bool:
+    """Tell whether a name has to be looked up: for the node, or as another way to it when the one known is gone."""
+    mapper = session.mapper
+    links = entry.values.get("attr.nlink", 1)
+    has_others = isinstance(links, int) and links > 1 and not stat.S_ISDIR(entry.mode)
+    is_new = mapper.node(entry.node) is None or (has_others and not mapper.is_named((directory, entry.name)))
+    return is_new and session.plan.is_needed(entry.node, step.number) and is_safe_name(entry.name)

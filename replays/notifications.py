@@ -50,15 +50,11 @@ class Notifications:
         return len(data) >= REPLY_HEADER_SIZE and int(I32.unpack_from(data, 4)[0]) == RESEND
 
     def _answer(self, unique: int, node: int, offset: int, size: int) -> bytearray:
-        known = self._known().get((self._recorded(node), offset), b"")[:size]
+        known = self._known().get((self._session.mapper.recorded(node), offset), b"")[:size]
         body = _RETRIEVED.pack(0, offset, len(known), 0, 0, 0) + known
         message = request_like(bytes(40), NOTIFY_REPLY, node, body)
         U64.pack_into(message, UNIQUE_AT, unique)
         return message
-
-    def _recorded(self, live: int) -> int:
-        """Return the recorded node of a live one; 0 when there is none. Servers rarely ask, so this may take long."""
-        return next((recorded for recorded, mapped in self._session.mapper.nodes.items() if mapped == live), 0)
 
     def _known(self) -> dict[tuple[int, int], bytes]:
         if self._cached is None:

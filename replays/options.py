@@ -6,10 +6,12 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from enum import Enum
 
+from dissectors.layout import Context
 from replays.init import InitEdit
 from tracer.records import Sink
 
-Edit = Callable[[bytes], bytes | None]  # a whole request as it will be sent -> what to send instead; None: nothing
+# A whole request as it will be sent, and the live session -> what to send instead; None: nothing.
+Edit = Callable[[bytes, Context], bytes | None]
 
 
 class Order(Enum):

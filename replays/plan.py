@@ -94,6 +94,7 @@ def _steps(trace: Trace, rows: Array) -> list[Step]:
     table = trace.records
     mates = table["mate"][rows].astype(np.int64)
     mates[mates >= 0] = np.where(_is_the_servers(trace, mates[mates >= 0]), mates[mates >= 0], -1)
+    _give_to_the_first(table["unique"][rows], mates)
     answered = np.sort(mates[mates >= 0])
     turns = np.where(mates >= 0, np.searchsorted(answered, mates), NOWHERE)
     afters = np.searchsorted(answered, rows)
@@ -135,6 +136,14 @@ def _steps(trace: Trace, rows: Array) -> list[Step]:
             Step(number, exchange, row, opcode, unique, t_ns, at, end, wire, r_at, r_end, r_wire, latency, turn, after)
         )
     return steps
+
+
+def _give_to_the_first(uniques: Array, mates: Array) -> None:
+    """Let the answer to a request that was sent again (RESEND) be that of the first: only the first is played."""
+    for copy in np.flatnonzero(uniques >= UNIQUE_RESEND).tolist():
+        firsts = np.flatnonzero(uniques[:copy] == uniques[copy] & ~np.uint64(UNIQUE_RESEND))
+        if len(firsts) and mates[firsts[-1]] < 0:
+            mates[firsts[-1]], mates[copy] = mates[copy], -1
 
 
 def _is_the_servers(trace: Trace, replies: Array) -> Array:

@@ -12,6 +12,7 @@ from replays.fallbacks import Fallbacks
 from replays.judge import Judge
 from replays.learning import find_handle, find_node
 from replays.listing import READDIRPLUS, list_directory
+from replays.naming import ENDERS, Naming
 from replays.reasons import Skip, SkipStep
 from replays.recording import Step
 from replays.report import NONE
@@ -25,7 +26,7 @@ READ, WRITE, LOOKUP = (OPS_BY_NAME[name].code for name in ("READ", "WRITE", "LOO
 GIVERS = frozenset(op.code for op in OPS.values() if gives_ids(op))
 OPENERS = frozenset(op.code for op in OPS.values() if op.enosys is Enosys.OPENED)
 RELEASES = frozenset(op.code for op in OPS.values() if op.releases)
-SPECIAL = OPENERS | RELEASES | {READ, WRITE}
+SPECIAL = OPENERS | RELEASES | ENDERS | {READ, WRITE}
 ENDING = RELEASES | {op.code for op in OPS.values() if manner(op) is Manner.FORGET}  # what they name is gone
 MOST_IDS = 8  # that one request names, with room to spare
 HARMLESS = frozenset(
@@ -45,6 +46,7 @@ class Player:
         self._rooms = session.translator.rooms
         self._blame = Blame(session.recording)
         self._fallbacks = Fallbacks(session)
+        self._naming = Naming(session)
         self.judge = Judge(session, self._blame)
         self.interrupted: set[int] = set()  # numbers of steps that an INTERRUPT named while they were under way
         self._opening: dict[int, int] = {}  # step -> the live node it opens
@@ -104,6 +106,8 @@ class Player:
             return Ask(message, self._rooms[step.opcode](message))
         if step.opcode in RELEASES:
             self._let_go(step)
+        if step.opcode in ENDERS:
+            self._naming.asked(step)
         if step.opcode in OPENERS:
             (self._opening[step.number],) = U64.unpack_from(message, NODE_AT)
         if step.opcode in (READ, WRITE):
@@ -172,6 +176,8 @@ class Player:
         recorded = self._mapped[step.reply_at : step.reply_end] if step.reply_at != NOWHERE else b""
         if step.opcode in GIVERS:
             self._learn(step, recorded, reply)
+        elif step.opcode in ENDERS:
+            self._naming.answered(step, reply)
         is_whole = len(recorded) == step.reply_wire_len
         if recorded and is_whole and self._is_same(step.opcode, recorded, reply):
             self.compared += 1
@@ -220,7 +226,7 @@ class Player:
         if node:
             mode = U32.unpack_from(reply, sites.mode_at)[0] if sites.mode_at != NOWHERE else 0
             if given is not None and given.node:
-                mapper.entry(given.node, node, mode)
+                mapper.entry(given.node, node, mode, name=self._naming.given(step))
             else:
                 self._session.give_back(node)
         opened_on = self._opening.pop(step.number, 0) or node

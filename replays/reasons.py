@@ -30,7 +30,7 @@ class Skip(Enum):
     NEVER_AGAIN = "the live server answered ENOSYS before: no kernel would ask again"
     NO_INTERRUPT = "virtiofs has no INTERRUPT"
     FALLBACK = "the recorded kernel's second way; the live server went the first"
-    EDITED_AWAY = "the edit function dropped it"
+    EDITED_AWAY = "the edit dropped it, or made of it what is never sent"
     NOT_REACHED = "the replay ended before"
 
 

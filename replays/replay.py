@@ -204,6 +204,7 @@ class _Replay:
             as_pairs(pairs),
             stopped,
             engine.server_failed,
+            unkept=judge.unkept,
             skips=MappingProxyType({reason.name: exchanges for reason, exchanges in player.skips.items()}),
         )
 

@@ -8,12 +8,12 @@ from dataclasses import dataclass, field
 import numpy as np
 import numpy.typing as npt
 
-from dissectors.message import Value
 from replays.init import Agreement, Offer
+from replays.parting import Kept
 from replays.transports.base import Ending
 
 NONE = -1
-MOST_BYTES = 64 << 10  # kept of either reply of a difference
+MOST_BYTES = 256  # kept of a live message that cannot be taken apart
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,10 +27,10 @@ class Difference:
     rule: str
     reason: str  # of the rule: why it matters
     field: str  # where, "error" for an error; empty where it is about the whole message
-    recorded: Value | None
-    live: Value | None
-    recorded_bytes: bytes
-    live_bytes: bytes
+    recorded: Kept  # of the many that are long, only the first are whole
+    live: Kept
+    live_bytes: bytes  # where it is about the whole message: how it begins
+    live_size: int  # of that message
     follower_of: int | None  # exchange of the first difference of the same object; None: it is a first one
 
 
@@ -102,6 +102,7 @@ class ReplayReport:
     stopped: str = ""
     server_failed: bool = False  # why it stopped: the server went, broke the transport's rules, or never answered
     ending: Ending | None = None
+    unkept: int = 0  # differences that were counted and are not among those above, because there were too many
     # Name of a reasons.Skip -> recorded exchanges, those that were not reached left out.
     skips: Mapping[str, Sequence[int]] = field(default_factory=dict)
 

@@ -6,9 +6,9 @@ from collections import Counter
 from typing import Any
 
 from dissectors.jsonform import payload_json
-from dissectors.message import Value
 from dissectors.opcodes import op_name
 from dissectors.text import escape, is_name
+from replays.parting import Kept, Part
 from replays.report import NONE, Difference, Latency, Note, ReplayReport
 from replays.report_text import differing, flags_text
 from replays.terms import Terms, TermsCompared
@@ -30,6 +30,7 @@ def report_json(report: ReplayReport, terms: TermsCompared) -> dict[str, Any]:
             "compared": counts.compared,
             "same": counts.same,
             "differing": len(differing(report.firsts)),
+            "unkept": report.unkept,
             "skipped": dict(counts.skipped),
             "added": dict(counts.added),
             "notifications": dict(counts.notifications),
@@ -91,13 +92,25 @@ def _difference_json(difference: Difference, followers: int) -> dict[str, Any]:
     }
 
 
-def _value_json(difference: Difference, value: Value | None) -> Any:
+def _value_json(difference: Difference, value: Kept) -> Any:
+    if isinstance(value, Part):
+        return _part_json(value)
     if isinstance(value, bytes):
         field = difference_field(difference)
         return escape(value) if field is not None and is_name(field) else payload_json(value)
     if isinstance(value, list):
-        return [escape(item) if isinstance(item, bytes) else str(item) for item in value]
+        return _list_json(value)
     return value
+
+
+def _part_json(part: Part) -> dict[str, Any]:
+    if isinstance(part.kept, bytes):
+        return {"bytes": part.length, "at": part.at, "hex": part.kept.hex()}
+    return {"names": part.length, "first": _list_json(part.kept)}
+
+
+def _list_json(items: list[Any]) -> list[str]:
+    return [escape(item) if isinstance(item, bytes) else str(item) for item in items]
 
 
 def _note_json(note: Note) -> dict[str, Any]:

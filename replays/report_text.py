@@ -126,6 +126,8 @@ def _difference_lines(report: ReplayReport, paint: Painter, most: int) -> Iterat
         yield from _group_lines(group, followers[group[0].exchange], paint)
     if len(groups) > most:
         yield f"  ... and {counted(len(groups) - most, 'request')} more: --json has all"
+    if report.unkept:
+        yield f"  ... and {counted(report.unkept, 'difference')} more that were counted, and not kept"
     if caused:
         yield ""
         yield paint("What differs in consequence of what was skipped, or done another way", Style.HEADING)

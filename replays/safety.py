@@ -17,7 +17,8 @@ LONGEST_NAME = 4095  # bytes: FUSE_NAME_MAX of 6.15
 MOST_READ = 16 << 20  # bytes in one request, a power of two above max_pages_limit's default of 1 MiB
 O_TRUNC = 0o1000
 FATTR_MODE, FATTR_SIZE = 0x1, 0x8
-OPEN, OPENDIR, SETATTR = (OPS_BY_NAME[name] for name in ("OPEN", "OPENDIR", "SETATTR"))
+OPEN, OPENDIR, SETATTR, TMPFILE = (OPS_BY_NAME[name] for name in ("OPEN", "OPENDIR", "SETATTR", "TMPFILE"))
+NAMELESS = b"/"  # what the kernel calls a file without a name (slash_name, vfs_tmpfile); servers do not look at it
 
 
 def is_safe_name(name: bytes) -> bool:
@@ -31,6 +32,8 @@ def refusal(op: Op, values: Mapping[str, Value], *, allow_writes: bool) -> Skip 
         return Skip.WRITES
     for field in op.request:
         value = values.get(field.name)
+        if op is TMPFILE and value == NAMELESS:
+            continue
         if field.kind is Kind.NAME and not (isinstance(value, bytes) and _is_speakable(field.role, value)):
             return Skip.HOSTILE_NAME if isinstance(value, bytes) else Skip.MALFORMED
     if any(isinstance(size := values.get(name), int) and size > MOST_READ for name in ("size", "out_size")):

@@ -107,7 +107,7 @@ class Translator:
         return done
 
     def _check_type(self, step: Step, op: Op) -> None:
-        file_type = self._mapper.types.get(self._recording.node(step), 0)
+        file_type = self._mapper.type(self._recording.node(step))
         values = self._recording.values(step) if op is SETATTR and file_type else {}
         reason = unlikely(op, file_type, values)
         if reason is not None:

@@ -7,9 +7,9 @@ from functools import cache
 
 from dissectors.errnos import error_text
 from dissectors.fields import Field
-from dissectors.message import Value
 from dissectors.opcodes import OPS, OPS_BY_NAME, Either
 from dissectors.text import escape, is_name, payload_text, value_text
+from replays.parting import Kept, Part, parting
 from replays.report import Difference
 
 READDIRPLUS = OPS_BY_NAME["READDIRPLUS"].code
@@ -26,7 +26,7 @@ def difference_texts(difference: Difference) -> tuple[str, str]:
     if difference.rule == "no-answer":
         return "an answer", "none"
     if not difference.field:
-        return "", payload_text(difference.live_bytes) if difference.live_bytes else ""
+        return "", _beginning(difference)
     if isinstance(recorded, bytes) and isinstance(live, bytes):
         return _parting(difference, recorded, live)
     return _text(difference, recorded), _text(difference, live)
@@ -38,9 +38,16 @@ def difference_field(difference: Difference) -> Field | None:
     return _fields(difference.opcode).get(difference.field) or _fields(READDIRPLUS).get(difference.field)
 
 
-def _text(difference: Difference, value: Value | None) -> str:
+def _beginning(difference: Difference) -> str:
+    kept = difference.live_bytes
+    return payload_text(kept, difference.live_size - len(kept)) if kept else ""
+
+
+def _text(difference: Difference, value: Kept) -> str:
     if value is None:
         return ABSENT
+    if isinstance(value, Part):
+        return _from(value.length, value.at, value.kept) if isinstance(value.kept, bytes) else f"{value.length} names"
     if difference.field == "error" and isinstance(value, int):
         return error_text(value) if value else "success"
     if difference.rule == "error" and isinstance(value, int):  # an entry that is there, or is not: LOOKUP.nodeid
@@ -55,24 +62,23 @@ def _parting(difference: Difference, recorded: bytes, live: bytes) -> tuple[str,
     field = difference_field(difference)
     if field is not None and is_name(field):
         return escape(recorded), escape(live)
-    pairs = zip(recorded, live, strict=False)
-    at = next((at for at, (one, other) in enumerate(pairs) if one != other), min(len(recorded), len(live)))
-    return _from(recorded, at), _from(live, at)
+    at = parting(recorded, live)
+    return _from(len(recorded), at, recorded[at:]), _from(len(live), at, live[at:])
 
 
-def _from(content: bytes, at: int) -> str:
-    unit = "byte" if len(content) == 1 else "bytes"
-    piece = content[at:]
+def _from(length: int, at: int, piece: bytes) -> str:
+    unit = "byte" if length == 1 else "bytes"
     there = f'"{escape(piece, CONTEXT_BYTES)}"' if piece else "the end"
-    return f"{len(content)} {unit}, at {at}: {there}"
+    return f"{length} {unit}, at {at}: {there}"
 
 
-def _only(names: Value | None) -> str:
-    if not isinstance(names, list) or not names:
+def _only(names: Kept) -> str:
+    count, kept = (names.length, names.kept) if isinstance(names, Part) else (0, names)
+    if not isinstance(kept, list) or not kept:
         return "no other name"
-    shown = [f'"{escape(name, 80)}"' for name in names[:MOST_NAMES] if isinstance(name, bytes)]
-    more = f" and {len(names) - MOST_NAMES} more" if len(names) > MOST_NAMES else ""
-    return f"only here: {', '.join(shown)}{more}"
+    shown = [f'"{escape(name, 80)}"' for name in kept[:MOST_NAMES] if isinstance(name, bytes)]
+    rest = (count or len(kept)) - MOST_NAMES
+    return f"only here: {', '.join(shown)}{f' and {rest} more' if rest > 0 else ''}"
 
 
 @cache

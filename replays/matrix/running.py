@@ -163,7 +163,7 @@ class _MatrixRun:
                 verdict=_verdict(report),
                 why=report.stopped or ("" if report.counts.compared else NOTHING),
                 how=launched.how.partition(";")[0],  # without the mount point, which is the placeholder
-                report=_without_messages(report),
+                report=report,
                 terms=terms,
                 live=live.path if live is not None else None,
             )
@@ -200,12 +200,6 @@ class _MatrixRun:
 def _environment(server: ServerSpec, place: Place) -> dict[str, str]:
     values = filled(tuple(server.environment.values()), place.values)
     return {**os.environ, **dict(zip(server.environment, values, strict=True))}
-
-
-def _without_messages(report: ReplayReport) -> ReplayReport:
-    """Let go of whole messages that no form shows: of many servers they would add up to gigabytes."""
-    kept = [replace(item, recorded_bytes=b"", live_bytes=b"") if item.field else item for item in report.differences]
-    return replace(report, differences=tuple(kept))
 
 
 def _verdict(report: ReplayReport) -> Verdict:

@@ -6,9 +6,9 @@ import numpy as np
 
 from dissectors.flags import init_flag
 from dissectors.layout import Context
-from dissectors.message import Value
 from dissectors.opcodes import OPS_BY_NAME
 from replays.init import Agreement, Offer
+from replays.parting import Kept
 from replays.report import NONE, Counts, Difference, Latency, Note, PacingError, ReplayReport
 from replays.rules import RULES
 from replays.terms import Terms, TermsCompared
@@ -22,8 +22,8 @@ def difference(
     operation: str,
     rule: str,
     field: str = "",
-    recorded: Value | None = None,
-    live: Value | None = None,
+    recorded: Kept = None,
+    live: Kept = None,
     path: bytes | None = b"/dir/file",
     follower_of: int | None = None,
     live_bytes: bytes = b"",
@@ -31,7 +31,8 @@ def difference(
     code = OPS_BY_NAME[operation].code if operation else NONE
     now = exchange + 1 if exchange != NONE else 7
     reason = RULES[rule].reason
-    return Difference(exchange, now, code, path, rule, reason, field, recorded, live, b"", live_bytes, follower_of)
+    size = len(live_bytes)
+    return Difference(exchange, now, code, path, rule, reason, field, recorded, live, live_bytes, size, follower_of)
 
 
 DIFFERENCES = (

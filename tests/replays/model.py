@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from replays.transports.base import Answer, Ending
 
 LOOKUP, FORGET, GETATTR, READLINK, MKDIR, UNLINK = 1, 2, 3, 5, 9, 10
-RENAME, OPEN, READ, WRITE, RELEASE, FLUSH, INIT = 12, 14, 15, 16, 18, 25, 26
+RENAME, LINK, OPEN, READ, WRITE, RELEASE, FLUSH, INIT = 12, 13, 14, 15, 16, 18, 25, 26
 OPENDIR, READDIR, RELEASEDIR, CREATE, INTERRUPT, BATCH_FORGET, READDIRPLUS = 27, 28, 29, 35, 36, 42, 44
 DIRECTORY, REGULAR = 0o040755, 0o100644
 EIO, ENOENT, ENOSYS = -5, -2, -38
@@ -41,6 +41,7 @@ class ModelServer:
     base: int = 100  # the first node's number; handles begin beyond a thousand of it
     enosys: frozenset[int] = frozenset()  # opcodes it does not know
     max_write: int = 4096
+    follows_paths: bool = False  # each name is a node of its own, and nothing is reached by one without a name
     flags: int = 0x40000000 | 1 << 13 | 1 << 22  # INIT_EXT, DO_READDIRPLUS, MAX_PAGES
     nodes: dict[int, Node] = field(default_factory=lambda: {ROOT: Node((0, b""), DIRECTORY, 1)})
     names: dict[tuple[int, bytes], int] = field(default_factory=dict)
@@ -64,6 +65,8 @@ class ModelServer:
             return None
         if opcode not in (INIT,):
             self._check_node(node)
+        if not self._is_reached(opcode, node, body):
+            return struct.pack("<IiQ", 16, ENOENT, unique)
         error, reply = self._replies[opcode](self, node, body)
         return struct.pack("<IiQ", 16 + len(reply), error, unique) + reply
 
@@ -71,6 +74,14 @@ class ModelServer:
         if node not in self.nodes:
             raise Died(f"node {node} was not given out, or given back")
         return self.nodes[node]
+
+    def _is_reached(self, opcode: int, node: int, body: bytes) -> bool:
+        by_handle = opcode == GETATTR and body[:1] == b"\1"
+        if opcode == LINK:
+            (node,) = struct.unpack_from("<Q", body)
+            self._check_node(node)
+        by_node = opcode in (GETATTR, OPEN, LINK) and not by_handle and node != ROOT
+        return not (self.follows_paths and by_node) or node in self.names.values()
 
     def _check_handle(self, fh: int, node: int) -> None:
         if self.handles.get(fh) != node:
@@ -124,6 +135,23 @@ class ModelServer:
 
     def _unlink(self, node: int, body: bytes) -> tuple[int, bytes]:
         return (0, b"") if self.names.pop((node, body[:-1]), None) else (ENOENT, b"")
+
+    def _link(self, node: int, body: bytes) -> tuple[int, bytes]:
+        name = (node, body[8:-1])
+        self.names.pop(name, None)
+        if not self.follows_paths:
+            (self.names[name],) = struct.unpack_from("<Q", body)
+        return 0, self._entry(*name, REGULAR)
+
+    def _rename(self, node: int, body: bytes) -> tuple[int, bytes]:
+        (newdir,) = struct.unpack_from("<Q", body)
+        self._check_node(newdir)
+        old, new, _ = body[8:].split(b"\0")
+        child = self.names.pop((node, old), None)
+        if child is None:
+            return ENOENT, b""
+        self.names[newdir, new] = child
+        return 0, b""
 
     def _open(self, node: int, body: bytes) -> tuple[int, bytes]:
         fh = self.free_handles.pop() if self.free_handles else self.base + 1000 + len(self.handles)
@@ -181,6 +209,8 @@ class ModelServer:
             GETATTR: ModelServer._getattr,
             MKDIR: ModelServer._make,
             UNLINK: ModelServer._unlink,
+            RENAME: ModelServer._rename,
+            LINK: ModelServer._link,
             OPEN: ModelServer._open,
             OPENDIR: ModelServer._open,
             CREATE: ModelServer._create,

@@ -10,6 +10,7 @@ from tests.replays.model import (
     DIRECTORY,
     FLUSH,
     GETATTR,
+    LINK,
     LOOKUP,
     MKDIR,
     OPEN,
@@ -32,9 +33,9 @@ MOST_AT_ONCE = 6
 class RecordedKernel:
     """Asks only what a kernel may: of nodes it holds and of handles that are open."""
 
-    def __init__(self, seed: int) -> None:
+    def __init__(self, seed: int, *, follows_paths: bool = False) -> None:
         self._random = random.Random(seed)
-        self.server = ModelServer(base=5000)
+        self.server = ModelServer(base=5000, follows_paths=follows_paths)
         self.dialogue = Dialogue()
         self.nodes: dict[int, tuple[int, int]] = {ROOT: (DIRECTORY, 1)}  # node -> mode, lookups
         self._handles: list[tuple[int, int, bool, list[int]]] = []  # fh, node, is directory, last cookie
@@ -65,7 +66,7 @@ class RecordedKernel:
         self.dialogue.answer(unique, reply[16:], error)
         if error:
             return
-        if opcode in (LOOKUP, MKDIR, CREATE):
+        if opcode in (LOOKUP, MKDIR, CREATE, LINK):
             self._got(reply[16:])
         if opcode in (OPEN, OPENDIR, CREATE):
             fh_at = 16 + 128 if opcode == CREATE else 16

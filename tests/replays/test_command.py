@@ -195,6 +195,21 @@ def test_a_mistake_in_an_edit_is_told_with_its_place(code: str, said: str, line:
     assert hint == f"  mend it at {hooks}:{line}"
 
 
+def test_an_edit_may_be_an_expression(play: Any, path: Path, live: Path) -> None:
+    ended = play(path, "--edit", "GETATTR: drop 1/2 seed=2; *.uid = 7", "-o", live, "--json")
+    dropped = ended.json["counts"]["skipped"]["EDITED_AWAY"]
+    assert 0 < dropped < 3
+    assert [ask.header_value("uid") for ask in requests(live, "GETATTR")] == [7] * (3 - dropped)
+
+
+def test_a_mistake_in_an_expression_is_pointed_at_before_a_server_is_started(play: Any, path: Path) -> None:
+    ended = play(path, "--edit", "GETATTR: drop; READ.fh = 3")
+    assert (ended.code, ended.out) == (2, "")
+    assert ended.err.startswith(
+        "fusewire: GETATTR: drop; READ.fh = 3\n" + " " * 25 + "^~~~~~~ ids are what servers believe"
+    )
+
+
 def cut_write(tmp_path: Path) -> Path:
     talk = small_talk(1)
     talk.talk(OPEN, 2, bytes(8), body(OPEN, 2))
@@ -305,7 +320,7 @@ def test_two_directories_are_compared_afterwards(play: Any, path: Path, tmp_path
         (("FILE", "--speed", "0"), "is honest", "--speed 0 is no speed", "1 is as recorded"),
         (("FILE", "--speed", "nan"), "is honest", "--speed nan is no speed", "1 is as recorded"),
         (("FILE", "--edit", "no.py:f"), "is honest", "there is no file no.py", "write FILE.py:function"),
-        (("FILE", "--edit", "f"), "is honest", "--edit 'f' names no function", "write FILE.py:function"),
+        (("FILE", "--edit", "f.py"), "is honest", "--edit 'f.py' names no function", "write FILE.py:function"),
         (("FILE", "--channel", "7"), "is honest", "the trace holds no request of a mount number 7", "it has [0]"),
         (("FILE", "--sandbox", "no-such"), "is honest", "no-such is no directory", "name the one that the server"),
         (("FILE", "--compare-tree", "no", "no"), "is honest", "no is no directory", "--compare-tree A B needs two"),

@@ -282,7 +282,7 @@ def test_a_safe_name_is_one_that_stays_in_its_directory(name: bytes) -> None:
 def test_an_edit_is_loaded_from_a_file(tmp_path: Path) -> None:
     file = tmp_path / "mine.py"
     file.write_text("def louder(message):\n    return message.upper()\nnumber = 1\ndef odd(message):\n    return 5\n")
-    assert load_edit(f"{file}:louder")(b"abc") == b"ABC"
+    assert load_edit(f"{file}:louder")(b"abc", Context()) == b"ABC"
     for spec, words in (
         (f"{file}", "names no function"),
         (f"{file}:quieter", "has no function"),
@@ -292,4 +292,4 @@ def test_an_edit_is_loaded_from_a_file(tmp_path: Path) -> None:
         with pytest.raises(TracerError, match=words):
             load_edit(spec)
     with pytest.raises(TracerError, match="must return bytes"):
-        load_edit(f"{file}:odd")(b"")
+        load_edit(f"{file}:odd")(b"", Context())

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from dissectors.layout import Context
 from replays.dependencies import waits
 from replays.init import InitEdit
 from replays.options import Order, ReplayOptions
@@ -36,7 +37,7 @@ from tests.tracer.dialogue import REGULAR, Dialogue
 from tracer.errors import TracerError
 from tracer.records import ChannelInfo, ChannelKind, Direction
 
-READDIRPLUS, RENAME2, NOTIFY_REPLY, SETLKW = 44, 45, 41, 33
+READDIRPLUS, RENAME2, NOTIFY_REPLY, SETLKW, TMPFILE = 44, 45, 41, 33, 51
 OPEN_BODY = struct.pack("<II", 0, 0)
 RESENT = 1 << 63
 
@@ -352,6 +353,47 @@ def test_resend_asks_again_for_what_is_under_way(tmp_path: Path) -> None:
     assert (report.stopped, report.differences) == ("", ())
 
 
+def test_a_server_that_answers_both_times_after_resend_is_taken_at_its_first_word(tmp_path: Path) -> None:
+    """It said RESEND before it had read the request: no kernel would send that again, but here nobody knows."""
+    dialogue = talk_of_a_file()
+    dialogue.talk(READ, 50, read_body(10))
+    dialogue.talk(FLUSH, 50, struct.pack("<QIIQ", 7, 0, 0, 0))
+    transport = ModelTransport(ModelServer())
+    submit = transport.submit
+
+    def with_resend(message: bytearray, room: int, **urgent: bool) -> bool:
+        if message[4] == READ and not message[15] & 0x80:
+            transport.says.append(struct.pack("<IiQ", 16, 7, 0))
+        return submit(message, room, **urgent)
+
+    transport.submit = with_resend  # type: ignore[method-assign]
+    report, server = play(dialogue, tmp_path, transport)
+    assert opcodes(server).count(READ) == 2
+    assert (report.stopped, report.differences) == ("", ())
+
+
+def test_of_a_request_that_was_recorded_twice_after_resend_the_first_is_played_and_compared(tmp_path: Path) -> None:
+    dialogue = talk_of_a_file()
+    read = dialogue.ask(READ, 50, read_body(10))
+    dialogue.notify(7)
+    dialogue.ask(READ, 50, read_body(10), unique=read | RESENT)
+    dialogue.answer(read | RESENT, b"recorded")
+    report, server = play(dialogue, tmp_path)
+    assert opcodes(server).count(READ) == 1
+    assert [one.rule for one in report.differences] == ["data"]
+
+
+def test_a_file_without_a_name_is_made_by_the_name_that_the_kernel_gives_it(tmp_path: Path) -> None:
+    dialogue = Dialogue()
+    dialogue.init()
+    for name in (b"/", b"a/b", b".."):
+        dialogue.talk(TMPFILE, 1, struct.pack("<IIII", 2, REGULAR, 0, 0) + name + b"\0", error=ENOSYS)
+    transport = ModelTransport(ModelServer(enosys=frozenset({TMPFILE})))
+    report, server = play(dialogue, tmp_path, transport)
+    assert [body[16:] for opcode, _, body in server.asked if opcode == TMPFILE] == [b"/\0"]
+    assert report.counts.skipped == {Skip.HOSTILE_NAME.name: 2}
+
+
 def test_an_older_and_poorer_kernel_can_be_played(tmp_path: Path) -> None:
     dialogue = talk_of_a_file()
     edit = InitEdit.parse("minor=30,flags-=INIT_EXT,max_readahead=4096")
@@ -413,7 +455,7 @@ def test_what_follows_from_a_difference_says_so(tmp_path: Path) -> None:
 
 
 def test_a_message_can_be_changed_and_dropped_before_it_is_sent(tmp_path: Path) -> None:
-    def edit(message: bytes) -> bytes | None:
+    def edit(message: bytes, _: Context) -> bytes | None:
         if message[4] in (READ, FORGET):
             return None
         return message[:40] + b"FILE\0" if message[4] == LOOKUP else message

@@ -18,7 +18,10 @@ from examples.demo import mounts, possible
 EXAMPLES = Path("/usr/share/doc/libfuse3-dev/examples")
 FIXTURES = Path(__file__).parent.parent / "fixtures"
 HELPERS = "passthrough_helpers.h"
-MEMORY_SERVER = ("memory_server.c", "memory_server.h", "memory_fs.c", "memory_fs.h", "control.c", "ring.c")
+MEMORY_SERVER = (
+    *(f"{name}.c" for name in ("memory_server", "memory_fs", "control", "ring", "locks", "ioctl")),
+    *(f"{name}.h" for name in ("memory_server", "memory_fs")),
+)
 SPLICING_SERVER = ("splicing_server.c",)
 GUEST_LOAD = ("guest_load.c",)
 

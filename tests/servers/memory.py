@@ -42,6 +42,7 @@ class Memory(Server):
     name = "memory"
     cache_s: int = 1
     with_journal: bool = False  # for `witnessed`; costs a write(2) a message
+    is_different: bool = False  # poll, ioctl, lseek and GETLK answer otherwise, as a server may
 
     @classmethod
     def lacks(cls) -> str | None:
@@ -58,6 +59,7 @@ class Memory(Server):
     def command(self, mount_point: Path) -> list[str]:
         words = ["-c", str(self.control_path), "-t", str(self.cache_s)]
         words += ["-j", str(self.journal_path)] if self.with_journal else []
+        words += ["-d"] if self.is_different else []
         return [str(compiled.memory_server()), *self._transport(), *words, str(mount_point)]
 
     def _transport(self) -> list[str]:
@@ -133,7 +135,7 @@ class Memory(Server):
         return self.notify(POLL, struct.pack("=Q", handle))
 
     def await_held(self, count: int) -> int:
-        """Wait until so many READs are held back; return how many are."""
+        """Wait until so many READs and SETLKWs are held back; return how many are."""
         return int(self.tell(f"await held {count}"))
 
     def await_interrupts(self, count: int) -> int:

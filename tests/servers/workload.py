@@ -260,7 +260,56 @@ def tree(s: Steps) -> None:
         subprocess.run(["/bin/sh", "-c", TREE], cwd=s.root, check=True)
 
 
+LINKS = """
+set -e
+mkdir links links/other
+cd links
+echo one > a
+ln a b
+ls -l . > /dev/null
+rm b
+cat a
+echo two >> a
+ln a c
+ln a other/d
+rm a
+stat c other/d > /dev/null
+cat c
+echo three >> other/d
+mv c other/e
+cat other/d other/e
+chmod 600 other/e
+mv other/d d
+rm other/e
+truncate -s 5 d
+cat d
+ln d f
+exec 9>>f
+rm f
+echo four >&9
+exec 9>&-
+cat d
+echo new > g
+ln d h
+mv g d
+cat d h
+ln h i
+rm h
+ln i j
+rm i
+cat j
+rm -r ../links
+"""
+
+
+def links(s: Steps) -> None:
+    """Give files several names, lose and move either, and read and write by the one that is left."""
+    with s.step("links"):
+        subprocess.run(["/bin/sh", "-c", LINKS], cwd=s.root, check=True, stdout=subprocess.DEVNULL)
+
+
 KINDS: dict[str, Callable[[Steps], None]] = {
+    "links": links,
     "mixed": mixed,
     "reading": reading,
     "parallel": parallel,

@@ -106,7 +106,10 @@ def add_playing(parser: argparse.ArgumentParser) -> None:
         "--gid-map", type=id_pair, action="append", default=[], metavar="A=B", help="send group B where A was recorded"
     )
     playing.add_argument(
-        "--edit", metavar="FILE.py:FUNCTION", help="let it change or drop each request: bytes in, bytes or None out"
+        "--edit",
+        metavar="EDIT",
+        help="change or drop requests before they are sent: 'READ.size /= 2; LOOKUP: drop 1/10; WRITE: fuzz seed=7', "
+        "or FILE.py:FUNCTION, bytes in, bytes or None out",
     )
     playing.add_argument(
         "--timeout", type=seconds, default=30.0, metavar="S", help="longest wait for any answer (default: 30)"
@@ -168,7 +171,7 @@ def options_of(arguments: argparse.Namespace) -> ReplayOptions:
         timeout_s=arguments.timeout,
         uids=dict(arguments.uid_map),
         gids=dict(arguments.gid_map),
-        edit=load_edit(arguments.edit) if arguments.edit else None,
+        edit=load_edit(arguments.edit, allow_writes=arguments.allow_writes) if arguments.edit else None,
     )
 
 

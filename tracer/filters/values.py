@@ -30,11 +30,15 @@ def is_text(field: FilterField) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class Reader:
-    """Reads the values that a field is compared with. `text` is the whole filter, for its errors."""
+    """Reads the values that a field is compared with. `text` is the whole filter, for its errors.
+
+    `verb` is what the errors say the field does: one that is assigned to is not compared.
+    """
 
     text: str
     name: FieldName
     field: FilterField
+    verb: str = "is compared with"
 
     def fault(self, reason: str, at: Value | Written | FieldName) -> FilterError:
         """Return the error to raise about a part of the text."""
@@ -147,14 +151,14 @@ class Reader:
         name, field = self.name.name, self.field
         if field.names is not None:
             some = ", ".join(list(field.names.words.values())[:3])
-            return f"{name} is compared with a number or a name: {some} ..."
+            return f"{name} {self.verb} a number or a name: {some} ..."
         if field.kind is ValueKind.BOOLEAN:
-            return f"{name} is compared with true or false"
+            return f"{name} {self.verb} true or false"
         if field.kind is ValueKind.TIME:
-            return f'{name} is compared with a time, "2026-01-02T03:04:05", or with a duration since the start, 1.5s'
+            return f'{name} {self.verb} a time, "2026-01-02T03:04:05", or with a duration since the start, 1.5s'
         if field.unit in ("ns", "s"):
-            return f"{name} is compared with a duration, such as 10ms"
-        return f"{name} is compared with a number, such as " + ("4096 or 64KiB" if field.unit == "B" else "5 or 0x1f")
+            return f"{name} {self.verb} a duration, such as 10ms"
+        return f"{name} {self.verb} a number, such as " + ("4096 or 64KiB" if field.unit == "B" else "5 or 0x1f")
 
     # ---- text ----
 
@@ -183,7 +187,7 @@ class Reader:
     def _quoted(self, value: Value) -> Written:
         part = value.parts[0]
         if len(value.parts) > 1 or part.kind not in ("STRING", "RAW"):
-            raise self.fault(f'{self.name.name} is compared with text in quotes: "{part.text[:20]}"', value)
+            raise self.fault(f'{self.name.name} {self.verb} text in quotes: "{part.text[:20]}"', value)
         return part
 
     def _bytes(self, part: Written, *, is_pattern: bool) -> bytes:

@@ -151,8 +151,11 @@ def _with_resent(rows: Rows, unique: Array, is_request: Array) -> tuple[Rows, Ar
     """Let each request that was sent again after NOTIFY_RESEND take the first one's place; say which rows are real.
 
     The copy has bit 63 set, and only the copy can be answered from then on: an answer to the first gets ENOENT.
+    A capture of what the kernel sends has no copy (it is queued by fuse_resend alone): its answer is the first's.
     """
     copies = np.flatnonzero(is_request & (unique >= RESENT))
+    answers = np.flatnonzero(~is_request & (unique >= RESENT))
+    unique[answers[~np.isin(unique[answers], unique[copies])]] &= ~RESENT
     is_real = np.repeat([True, False], [len(rows), len(copies)])
     rows = np.concatenate([rows, rows[copies]])
     unique = np.concatenate([unique, unique[copies] & ~RESENT])

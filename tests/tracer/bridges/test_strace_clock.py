@@ -62,6 +62,27 @@ def test_relative_stamps_add_up_over_every_line_of_the_log(tmp_path: Path) -> No
     assert times == [1_750_000_000, 2_250_000_000]
 
 
+@pytest.mark.parametrize("stamp", [b"1795332176", b"12:00:00"], ids=["quickly", "with-care"])
+def test_a_request_came_after_the_replies_that_were_printed_before_it(stamp: bytes, tmp_path: Path) -> None:
+    """strace lost the processor between its stamp of the second read and the start of its measurement: 0.3 ms."""
+    first, reply, second = _times(
+        tmp_path,
+        b"4712 " + stamp + b".100000 " + REQUEST % 2 + b" <0.100000>",
+        b"4712 " + stamp + b".500200 " + REPLY % 2 + b" <0.000010>",
+        b"4711 " + stamp + b".000000 " + REQUEST % 4 + b" <0.500000>",
+    )
+    assert (reply - first, second - reply) == (300_200_000, 0)
+
+
+def test_a_request_after_the_clock_was_set_back_keeps_its_time(tmp_path: Path) -> None:
+    times = _times(
+        tmp_path,
+        b"4712 1795332176.500200 " + REPLY % 2 + b" <0.000010>",
+        b"4711 1795332176.000000 " + REQUEST % 4 + b" <0.100000>",
+    )
+    assert times[1] - times[0] == 400_200_000
+
+
 def test_with_whole_seconds_no_request_passes_its_reply(tmp_path: Path) -> None:
     """Entered at 10.0 for 0.9999 s is 10 in whole seconds, as its reply at 10.99995 is: not 10.9999."""
     times = _times(

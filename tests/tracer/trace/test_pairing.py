@@ -233,6 +233,16 @@ def test_a_request_sent_again_twice_is_answered_once(talk: Dialogue, tmp_path: P
     assert states(talk.trace(tmp_path)) == ["LOST", "NOTIFY", "LOST", "NOTIFY", "DONE"]
 
 
+def test_where_the_copy_was_not_captured_its_answer_is_that_of_the_first(talk: Dialogue, tmp_path: Path) -> None:
+    """eBPF sees a request when the kernel sends it, and it is not sent but only queued again."""
+    read = talk.ask(READ)
+    other = talk.ask(READ)
+    talk.notify(7)
+    talk.answer(read | RESENT)
+    talk.answer(other)
+    assert states(talk.trace(tmp_path)) == ["DONE", "DONE", "NOTIFY"]
+
+
 def test_a_request_answered_before_resend_is_done(talk: Dialogue, tmp_path: Path) -> None:
     read = talk.ask(READ)
     talk.answer(read)

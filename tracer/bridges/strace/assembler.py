@@ -19,6 +19,7 @@ ENDS_IN_LINE: Final = "the log ends in the middle of a line"
 NO_BYTES: Final = "strace kept not one byte of a message (-s 0)"
 SPLICED_AWAY: Final = "messages were spliced through a pipe that strace was not told to show (-P hides it)"
 OF_ONE_LINE: Final = frozenset({DAMAGED, TOO_LONG, ENDS_IN_LINE})
+MOST_LATE_NS: Final = 20_000_000  # strace was kept from measuring; more than that, and the clock was set
 
 # As plain numbers: arithmetic on enum members costs a microsecond each.
 TIME_UNKNOWN: Final = int(RecordFlag.TIME_UNKNOWN)
@@ -66,6 +67,7 @@ class Assembler:
         self.saw_untimed_read = False
         self.guessed: set[int] = set()  # descriptors that carry FUSE, in a log that does not name them
         self.line_number = 0
+        self.said_ns = -1  # stamp of the reply that was printed last
         self._book = book
         self._bridge = bridge
         self._clock = clock
@@ -95,6 +97,15 @@ class Assembler:
         else:
             draft.waits_for_time = True
             self.saw_untimed_read = True
+
+    def arrived_ns(self, t_ns: int) -> int:
+        """Return when a request arrived that was printed now and should have come at `t_ns`.
+
+        strace stamps a call first and starts to measure how long it takes a little later, which is much later when it
+        loses the processor in between: the sum may be too early. But it prints a call when it ends, so a request came
+        after everything that was printed before it, and the stamp of a reply is exact.
+        """
+        return self.said_ns if 0 < self.said_ns - t_ns < MOST_LATE_NS else t_ns
 
     def hold(self, draft: Draft) -> None:
         """Keep a message until the next line shows that nothing is added to it."""
@@ -135,7 +146,10 @@ class Assembler:
             reason = SPLICED_AWAY if draft.flags & SPLICED else NO_BYTES
             self.lose(draft.t_ns, draft.stream, reason)
             return
-        if draft.direction is Direction.TO_SERVER:
+        if draft.direction is Direction.TO_KERNEL:
+            self.said_ns = draft.t_ns
+        else:
+            draft.t_ns = self.arrived_ns(draft.t_ns)
             if draft.data[4:8] in INITS:
                 draft.stream = self._book.init_seen(draft.stream)
             if self.comm_of is not None:

@@ -132,12 +132,16 @@ class LogParser:
             out.release(int(seconds + part) * (1 if len(part) == 9 else 1000))
         comm = b""
         if is_request:
+            if t_ns < out.said_ns:
+                t_ns = out.arrived_ns(t_ns)
             if data[4:8] in INITS:
                 stream = self._book.init_seen(stream)
             if out.comm_of is not None:
                 comm = out.comm_of(data)
-        elif self._splices.waiting:
-            self._answered(stream.tid)
+        else:
+            out.said_ns = t_ns
+            if self._splices.waiting:
+                self._answered(stream.tid)
         stream.has_records = True
         out.last_stream = stream
         direction = TO_SERVER if is_request else TO_KERNEL
