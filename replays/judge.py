@@ -21,7 +21,8 @@ from replays.session import Session
 
 MOST_DIFFERENCES = 100_000  # kept; all are counted
 RACING = frozenset(
-    {"error", "size", "data", "links", "names", "permissions", "owner", "entry-type", "target", "attribute-value"}
+    {"error", "size", "data", "links", "names", "permissions", "owner", "entry-type", "target"}
+    | {"attribute-names", "attribute-value"}
 )
 
 

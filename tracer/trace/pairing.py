@@ -154,8 +154,9 @@ def _with_resent(rows: Rows, unique: Array, is_request: Array) -> tuple[Rows, Ar
     A capture of what the kernel sends has no copy (it is queued by fuse_resend alone): its answer is the first's.
     """
     copies = np.flatnonzero(is_request & (unique >= RESENT))
-    answers = np.flatnonzero(~is_request & (unique >= RESENT))
-    unique[answers[~np.isin(unique[answers], unique[copies])]] &= ~RESENT
+    has_copy = np.zeros(len(rows), dtype=bool)
+    has_copy[1:] = is_request[:-1] & (unique[:-1] == unique[1:])
+    unique = np.where(~is_request & ~has_copy, unique & ~RESENT, unique)
     is_real = np.repeat([True, False], [len(rows), len(copies)])
     rows = np.concatenate([rows, rows[copies]])
     unique = np.concatenate([unique, unique[copies] & ~RESENT])
