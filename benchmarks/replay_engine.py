@@ -21,7 +21,7 @@ from benchmarks.replay_virtqueue import Figure, middle
 from benchmarks.report import quantity
 from dissectors.opcodes import OPS_BY_NAME
 from replays.options import ReplayOptions
-from replays.plan import make_plan
+from replays.recorded.plan import make_plan
 from replays.replay import replay
 from replays.transports import launcher, vhost_user
 from replays.transports.base import Transport

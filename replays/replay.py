@@ -11,26 +11,26 @@ import numpy as np
 
 from dissectors.message import Value
 from dissectors.opcodes import op_name
-from replays.compare import Comparator
-from replays.dependencies import waits
-from replays.encoding import Encoder
-from replays.engine import Engine
 from replays.init import Agreement, Offer, agreed, offer
-from replays.livetrace import LiveTrace, as_pairs
-from replays.mapping import Mapper
-from replays.notes import Notes
+from replays.judging.compare import Comparator
+from replays.judging.notes import Notes
+from replays.judging.rules import RuleSet
 from replays.options import Order, ReplayOptions
-from replays.pacing import Pace
-from replays.plan import Plan, make_plan
+from replays.playing.encoding import Encoder
+from replays.playing.engine import Engine
+from replays.playing.livetrace import LiveTrace, as_pairs
+from replays.playing.mapping import Mapper
+from replays.playing.pacing import Pace
+from replays.playing.session import Session
+from replays.playing.talk import U64
+from replays.playing.translate import Translator
 from replays.reasons import Skip
-from replays.recording import Step
+from replays.recorded.dependencies import waits
+from replays.recorded.plan import Plan, make_plan
+from replays.recorded.recording import Step
+from replays.recorded.schedule import Needs, Schedule, Turns, one_by_one
+from replays.recorded.sites import NOWHERE, UNIQUE_AT
 from replays.report import NONE, Counts, Latency, ReplayReport
-from replays.rules import RuleSet
-from replays.schedule import Needs, Schedule, Turns, one_by_one
-from replays.session import Session
-from replays.sites import NOWHERE, UNIQUE_AT
-from replays.talk import U64
-from replays.translate import Translator
 from replays.transports.base import ServerGone, Transport
 from tracer.errors import TracerError
 from tracer.records import ChannelInfo, RecordFlag

@@ -16,7 +16,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from replays.replayed import Replayed
+from replays.results.replayed import Replayed
 from tracer.errors import TracerError
 from tracer.trace.trace import Trace
 from tracer.tui.app import FusewireApp, ScreenApp

@@ -6,7 +6,7 @@ from typing import Any
 
 from dissectors.text import escape
 from replays.matrix.result import Matrix, Row, cells, column_name, columns, requests_per_second
-from replays.report_json import report_json
+from replays.results.report_json import report_json
 from tracer.output.style import escape_text
 
 VERSION = 1  # of the names and what they hold

@@ -24,8 +24,8 @@ from replays.matrix.result import (
 )
 from replays.matrix.text import trace_line
 from replays.report import NONE, Difference, Note
-from replays.report_text import report_lines
-from replays.value_text import difference_texts
+from replays.results.report_text import report_lines
+from replays.results.value_text import difference_texts
 from tracer.output.style import Painter, counted, duration, escape_text
 
 STYLE: Final = Path(__file__).with_name("page.css")

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from replays.matrix.spec import Isolation, MatrixSpec, ServerSpec
 from replays.matrix.words import HERE, SCRATCH, SOURCE, filled
-from replays.sandbox import Sandbox, remove_tree
+from replays.stores.sandbox import Sandbox, remove_tree
 from replays.transports.base import Ending
 from replays.transports.process import Overlay, start
 from tracer.bridges.host.words import printable

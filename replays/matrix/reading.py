@@ -11,11 +11,11 @@ from typing import Final
 
 from dissectors.text import escape
 from replays.init import InitEdit
+from replays.judging.rules import RuleSet
 from replays.matrix.spec import LIMIT_S, Isolation, MatrixSpec, ServerSpec, Words
 from replays.matrix.table import Table, Value
 from replays.matrix.words import BUILT_IN, HERE, MOUNT, SCRATCH, SOURCE, check_words, is_name
 from replays.options import ReplayOptions
-from replays.rules import RuleSet
 from replays.transports.launcher import AUTO, TRANSPORTS
 from replays.transports.process import START_TIMEOUT_S
 from tracer.errors import TracerError

@@ -10,9 +10,9 @@ from pathlib import Path
 
 from dissectors.opcodes import op_name
 from replays.report import NONE, Difference, ReplayReport
-from replays.report_text import differing
-from replays.terms import TermsCompared
-from replays.value_text import difference_texts
+from replays.results.report_text import differing
+from replays.results.terms import TermsCompared
+from replays.results.value_text import difference_texts
 
 
 class Verdict(Enum):

@@ -11,18 +11,18 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from threading import Event
 
-from replays import outcome
 from replays.matrix.interruptible import Interruptible
 from replays.matrix.place import Place, beside, common_source, place_for, run_command
 from replays.matrix.result import Matrix, Row, TraceFacts, Verdict
 from replays.matrix.spec import LIMIT_S, MatrixSpec, ServerSpec
 from replays.matrix.words import filled, is_of_server
 from replays.options import ReplayOptions
-from replays.plan import Plan
+from replays.recorded.plan import Plan
 from replays.replay import plan_for, replay
 from replays.report import ReplayReport
-from replays.report_text import report_lines
-from replays.terms import terms_of
+from replays.results import outcome
+from replays.results.report_text import report_lines
+from replays.results.terms import terms_of
 from replays.transports.base import ServerGone, Transport
 from replays.transports.launcher import launch
 from replays.transports.process import start

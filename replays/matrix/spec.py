@@ -20,7 +20,7 @@ class Isolation(Enum):
     """How a server gets the source to itself."""
 
     COPY = "copy"  # a copy: behaves as the source does, and needs nothing
-    OVERLAY = "overlay"  # an overlay, whatever its size; see replays.sandbox for where it behaves otherwise
+    OVERLAY = "overlay"  # an overlay, whatever its size; see replays.stores.sandbox for where it behaves otherwise
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,7 +19,7 @@ from replays.matrix.result import (
     verdict_counts,
 )
 from replays.report import NONE
-from replays.value_text import difference_texts
+from replays.results.value_text import difference_texts
 from tracer.output.style import Painter, Style, counted, duration, escape_text
 
 WIDTH = 120

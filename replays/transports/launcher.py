@@ -75,8 +75,8 @@ def launch(
     """Start a server from its command, written as one would start it, and connect to it.
 
     A mount point in it, or {} in its place, is replaced by what the server is to serve. With `overlay`, which
-    `replays.sandbox` makes, the server finds that over its source. `environment` is its whole one; None: ours. Raises
-    TracerError when this machine, the command or the server does not allow it; ServerGone when it ends meanwhile.
+    `replays.stores.sandbox` makes, the server finds that over its source. `environment` is its whole one; None: ours.
+    Raises TracerError when this machine, the command or the server does not allow it, ServerGone when it ends meanwhile
     """
     choice = choose(argv, transport)
     how = f"transport {choice.transport}: {choice.reason}"

@@ -8,10 +8,10 @@ from dissectors.flags import init_flag
 from dissectors.layout import Context
 from dissectors.opcodes import OPS_BY_NAME
 from replays.init import Agreement, Offer
+from replays.judging.rules import RULES
 from replays.parting import Kept
 from replays.report import NONE, Counts, Difference, Latency, Note, PacingError, ReplayReport
-from replays.rules import RULES
-from replays.terms import Terms, TermsCompared
+from replays.results.terms import Terms, TermsCompared
 from replays.transports.base import Ending
 
 PLUS, MAX_PAGES, PASSTHROUGH = (init_flag(name) for name in ("DO_READDIRPLUS", "MAX_PAGES", "PASSTHROUGH"))

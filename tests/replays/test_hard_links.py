@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from replays.mapping import Mapper
 from replays.options import Order, ReplayOptions
+from replays.playing.mapping import Mapper
 from replays.replay import replay as play
 from replays.report import ReplayReport
 from tests.conftest import MakeServer

@@ -13,8 +13,8 @@ from typing import Any
 
 import pytest
 
-from replays.outcome import HEAD, MARK, Fingerprint, Outcome, read, recording_of
-from replays.replayed import Replayed
+from replays.results.outcome import HEAD, MARK, Fingerprint, Outcome, read, recording_of
+from replays.results.replayed import Replayed
 from tests.replays.small_talk import server, small_talk
 from tests.tracer.tui.sample import HOME
 from tracer.cli.main import main

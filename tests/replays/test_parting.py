@@ -11,14 +11,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-import replays.judge as judging
+import replays.playing.judge as judging
 from replays.options import ReplayOptions
 from replays.parting import ALWAYS_WHOLE, KEPT_BYTES, MOST_WHOLE, Keeper, Part, parting
 from replays.replay import replay
 from replays.report import ReplayReport
-from replays.report_json import report_json
-from replays.report_text import report_lines
-from replays.value_text import difference_texts
+from replays.results.report_json import report_json
+from replays.results.report_text import report_lines
+from replays.results.value_text import difference_texts
 from tests.replays.made_report import TERMS, difference, made_report
 from tests.replays.model import LOOKUP, OPEN, READ, ModelServer, ModelTransport
 from tests.tracer.dialogue import REGULAR, Dialogue

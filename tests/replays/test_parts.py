@@ -12,16 +12,16 @@ from hypothesis import strategies as st
 from dissectors.flags import init_flag
 from dissectors.layout import Context
 from dissectors.opcodes import OPS_BY_NAME
-from replays.directories import Listing
-from replays.edits import load_edit
-from replays.encoding import Encoder
 from replays.init import NEEDS_KERNEL, InitEdit, agreed, offer
-from replays.mapping import Mapper
-from replays.recording import Entry
-from replays.safety import is_safe_name
-from replays.sites import Manner, manner, request_sites
-from replays.splitting import read_in_parts, write_in_parts
-from replays.talk import Ask, Talk, reply_of
+from replays.playing.directories import Listing
+from replays.playing.edits import load_edit
+from replays.playing.encoding import Encoder
+from replays.playing.mapping import Mapper
+from replays.playing.splitting import read_in_parts, write_in_parts
+from replays.playing.talk import Ask, Talk, reply_of
+from replays.recorded.recording import Entry
+from replays.recorded.safety import is_safe_name
+from replays.recorded.sites import Manner, manner, request_sites
 from tests.dissectors.samples import le
 from tracer.errors import TracerError
 

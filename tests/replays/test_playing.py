@@ -8,14 +8,14 @@ from pathlib import Path
 import pytest
 
 from dissectors.layout import Context
-from replays.dependencies import waits
 from replays.init import InitEdit
 from replays.options import Order, ReplayOptions
-from replays.plan import make_plan
 from replays.reasons import Skip
+from replays.recorded.dependencies import waits
+from replays.recorded.plan import make_plan
+from replays.recorded.schedule import one_by_one
 from replays.replay import replay
 from replays.report import ReplayReport
-from replays.schedule import one_by_one
 from tests.replays.model import (
     BATCH_FORGET,
     ENOSYS,

@@ -10,10 +10,10 @@ from pathlib import Path
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from replays.dependencies import waits
-from replays.introductions import givens
 from replays.options import Order, ReplayOptions
-from replays.plan import make_plan
+from replays.recorded.dependencies import waits
+from replays.recorded.introductions import givens
+from replays.recorded.plan import make_plan
 from replays.replay import replay
 from replays.report import ReplayReport
 from tests.replays.model import ROOT, ModelServer, ModelTransport

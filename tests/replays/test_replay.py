@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from dissectors.opcodes import op_name
-from replays.livetrace import live_pairs
 from replays.options import Order, ReplayOptions
+from replays.playing.livetrace import live_pairs
 from replays.reasons import Skip
 from replays.replay import replay
 from replays.report import ReplayReport

@@ -10,12 +10,12 @@ from pathlib import Path
 import pytest
 
 from dissectors.opcodes import OPERATIONS, Either
+from replays.judging.rules import RULES
 from replays.report import Counts
-from replays.report_json import report_json
-from replays.report_text import MOST_SHOWN, report_lines, rule_lines
-from replays.rules import RULES
-from replays.terms import TermsCompared
-from replays.value_text import difference_texts
+from replays.results.report_json import report_json
+from replays.results.report_text import MOST_SHOWN, report_lines, rule_lines
+from replays.results.terms import TermsCompared
+from replays.results.value_text import difference_texts
 from tests.replays.made_report import DIFFERENCES, NOTES, TERMS, difference, made_report
 from tracer.output.style import Painter
 

@@ -9,8 +9,8 @@ from dissectors.fields import Kind
 from dissectors.layout import Context
 from dissectors.message import MessageKind
 from dissectors.opcodes import OPS, OPS_BY_NAME
-from replays.compare import Answered, Comparator, caller_sees
-from replays.rules import RULES, RuleSet, rules_for
+from replays.judging.compare import Answered, Comparator, caller_sees
+from replays.judging.rules import RULES, RuleSet, rules_for
 from tracer.errors import TracerError
 
 NOW = Context(45, 0)

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from replays.sandbox import Change, Sandbox
+from replays.stores.sandbox import Change, Sandbox
 from replays.transports import launcher, process
 from tests.conftest import MakeServer
 from tests.replays.transports import virtiofs
@@ -47,7 +47,7 @@ EXPECTED = [
 AS_USER = """
 import json, sys
 from pathlib import Path
-from replays.sandbox import Sandbox
+from replays.stores.sandbox import Sandbox
 from replays.transports import process
 with Sandbox(Path(sys.argv[1])) as sandbox:
     child = process.start([sys.argv[2], "-c", sys.argv[3], sys.argv[1]], overlay=sandbox.overlay)

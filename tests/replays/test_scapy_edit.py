@@ -20,9 +20,9 @@ from dissectors.layout import Context
 from dissectors.message import Value
 from dissectors.opcodes import OPS, OPS_BY_NAME, Op
 from dissectors.scapy_layers import request
-from replays.edits import load_edit
-from replays.safety import changes, is_safe_name
-from replays.scapy_edit import expression
+from replays.playing.edits import load_edit
+from replays.playing.scapy_edit import expression
+from replays.recorded.safety import changes, is_safe_name
 from tests.dissectors.samples import REQUEST, SAMPLES, Sample
 from tests.dissectors.strategies import names
 from tests.replays.model import LOOKUP, READ, ModelServer, ModelTransport
@@ -188,7 +188,7 @@ def test_any_text_is_an_expression_or_one_error(text: str) -> None:
 
 def test_without_scapy_the_command_that_installs_it_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     for module in [*sys.modules]:
-        if module.startswith("scapy.") or module in ("dissectors.scapy_layers", "replays.scapy_edit"):
+        if module.startswith("scapy.") or module in ("dissectors.scapy_layers", "replays.playing.scapy_edit"):
             monkeypatch.delitem(sys.modules, module)
     monkeypatch.setitem(sys.modules, "scapy", None)
     with pytest.raises(TracerError) as error:

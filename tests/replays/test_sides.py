@@ -8,11 +8,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from replays.outcome import Fingerprint, KeptDifference, Outcome
 from replays.reasons import Skip
-from replays.replayed import Replayed
 from replays.report import NONE
-from replays.sides import Mark, Sides, side_by_side
+from replays.results.outcome import Fingerprint, KeptDifference, Outcome
+from replays.results.replayed import Replayed
+from replays.results.sides import Mark, Sides, side_by_side
 from tests.replays.test_outcome import LIVE
 from tests.tracer.tui.sample import NOTES, ROOT, inval_inode, reply, request
 from tracer.records import BridgeKind, ChannelInfo, Direction, RawRecord

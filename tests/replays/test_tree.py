@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from examples.demo.memfs import syscalls
-from replays.tree import MOST_DEPTH, compare_trees
+from replays.stores.tree import MOST_DEPTH, compare_trees
 from tests.servers.base import seed
 from tests.tracer.small_disk import small_disk
 from tracer.errors import TracerError

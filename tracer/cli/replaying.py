@@ -13,11 +13,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
 
-from replays.edits import load_edit
 from replays.init import InitEdit
+from replays.judging.rules import RuleSet
 from replays.options import Order, ReplayOptions
-from replays.rules import RuleSet
-from replays.sandbox import Sandbox
+from replays.playing.edits import load_edit
+from replays.stores.sandbox import Sandbox
 from replays.transports.base import ServerGone, Transport
 from replays.transports.launcher import AUTO, TRANSPORTS, Launched, launch
 from replays.transports.vhost_daemon import connected

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from replays.replayed import Replayed
+from replays.results.replayed import Replayed
 from tracer.tui.app import ScreenApp
 from tracer.tui.filtering import choice_of
 from tracer.tui.replay_screen import ReplayScreen

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from replays.report import NONE
-from replays.sides import Mark, Sides
+from replays.results.sides import Mark, Sides
 from tracer.trace.columns import Rows
 from tracer.tui.listing import Listing
 

@@ -9,7 +9,7 @@ from rich.segment import Segment
 from rich.style import Style
 from textual.strip import Strip
 
-from replays.sides import Mark
+from replays.results.sides import Mark
 from tracer.output.lines import Line
 from tracer.tui.cursor_list import HEADER_LINES, CursorList
 from tracer.tui.replay_rows import (
@@ -30,7 +30,7 @@ STYLES = {Mark.FIRST: "first", Mark.FOLLOWS: "follows", Mark.NOT_SENT: "unsent",
 
 
 class ReplayList(CursorList):
-    """A virtual list: its rows are rows of a replays.sides.Sides."""
+    """A virtual list: its rows are rows of a replays.results.sides.Sides."""
 
     PREFIX = "sides"
     COMPONENT_CLASSES: ClassVar[set[str]] = {

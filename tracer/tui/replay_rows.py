@@ -9,10 +9,10 @@ from typing import NamedTuple
 
 from rich.cells import cell_len
 
-from replays.outcome import KeptDifference
 from replays.reasons import Skip
 from replays.report import NONE
-from replays.sides import Mark, Sides
+from replays.results.outcome import KeptDifference
+from replays.results.sides import Mark, Sides
 from tracer.output.lines import Line
 from tracer.output.style import duration
 from tracer.tui.rows import ARROW, Rows

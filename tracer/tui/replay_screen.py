@@ -13,10 +13,10 @@ from textual.app import ComposeResult
 from textual.binding import BindingType
 from textual.message import Message
 
-from replays.outcome import KeptDifference
-from replays.replayed import Replayed
 from replays.report import NONE
-from replays.sides import Mark, Sides, side_by_side
+from replays.results.outcome import KeptDifference
+from replays.results.replayed import Replayed
+from replays.results.sides import Mark, Sides, side_by_side
 from tracer.trace.trace import Trace
 from tracer.tui import messages
 from tracer.tui.commands import Place, bindings

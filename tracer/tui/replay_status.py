@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from dissectors.text import escape
-from replays.sides import Mark, Sides
+from replays.results.sides import Mark, Sides
 from tracer.trace.trace import Trace
 from tracer.tui.status import Pieces, StatusLine
 

@@ -7,8 +7,8 @@ from collections.abc import Iterator, Sequence
 from rich.text import Text
 from textual.widgets import Static
 
-from replays.outcome import KeptDifference
-from replays.sides import Mark
+from replays.results.outcome import KeptDifference
+from replays.results.sides import Mark
 from tracer.tui.replay_rows import SIGNS, SideLine, instead_of_live
 
 WIDE_CELLS = 110

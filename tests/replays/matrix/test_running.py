@@ -11,7 +11,7 @@ import pytest
 from replays.matrix.reading import read_spec
 from replays.matrix.result import Row, Verdict
 from replays.matrix.running import Run, run_matrix
-from replays.outcome import read
+from replays.results.outcome import read
 from tests.replays.matrix.servers import entry, play, recording
 from tracer.errors import TracerError
 from tracer.trace.trace import Trace

@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 from textual.message import Message
 
-from replays.outcome import Fingerprint, KeptDifference, Outcome
-from replays.replayed import Replayed
-from replays.sides import Mark
+from replays.results.outcome import Fingerprint, KeptDifference, Outcome
+from replays.results.replayed import Replayed
+from replays.results.sides import Mark
 from tests.replays.test_outcome import LIVE
 from tests.tracer.tui.conftest import Ui
 from tests.tracer.tui.sample import EVIL_NAME, HOME, LOOKUP, NOTES, READ, ROOT, START_NS, Story, entry, request

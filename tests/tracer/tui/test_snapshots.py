@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from textual.pilot import Pilot
 
-from replays.replayed import Replayed
+from replays.results.replayed import Replayed
 from tests.replays.test_outcome import LIVE
 from tests.tracer.tui.conftest import DEADLINE_S
 from tests.tracer.tui.sample import write_hung, write_trace

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from replays.replayed import Replayed
+from replays.results.replayed import Replayed
 from tracer.cli.command import add_minor
 from tracer.errors import TracerError
 from tracer.trace.trace import Trace

@@ -12,16 +12,16 @@ from typing import Any
 
 import orjson
 
-from replays import outcome
-from replays.plan import Plan
 from replays.reasons import Skip
+from replays.recorded.plan import Plan
 from replays.replay import plan_for, replay
 from replays.report import ReplayReport
-from replays.report_json import report_json
-from replays.report_text import report_lines, rule_lines
-from replays.sandbox import Change
-from replays.terms import terms_of
-from replays.tree import TreeComparison, compare_trees
+from replays.results import outcome
+from replays.results.report_json import report_json
+from replays.results.report_text import report_lines, rule_lines
+from replays.results.terms import terms_of
+from replays.stores.sandbox import Change
+from replays.stores.tree import TreeComparison, compare_trees
 from tracer.cli.caveats import say_caveats
 from tracer.cli.command import Exit, add_minor, say
 from tracer.cli.replaying import (

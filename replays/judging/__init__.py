@@ -1,0 +1,1 @@
+"""What two answers mean beside each other: rules with reasons, and what follows from what."""
