@@ -34,7 +34,7 @@ from tracer.trace.trace import Trace
 RESULTS = Path(__file__).parent / "results"
 CLIENT_CPU, SERVER_CPU = min(os.sched_getaffinity(0)), max(os.sched_getaffinity(0))
 DEPTHS = (1, 32)
-TARGET = 80e3  # a second, on a socket, with 32 in flight
+TARGETS = {"socket": 80e3, "virtqueue": 150e3}  # a second, of small requests, with 32 in flight
 NAME, NODE, FH = b"hello.txt", 50, 7
 CONTENT = b"hello from memfs\n"
 LOOKUP, GETATTR, OPEN, READ, STATFS = (
@@ -135,8 +135,9 @@ def table(name: str, start: Callable[[Path], Transport], directory: Path, count:
             print(f"{name}, {work}, {depth} in flight: {quantity(figures[depth].rate)}/s", file=sys.stderr)
         shown = figures[DEPTHS[-1]]
         rates = " | ".join(f"{quantity(figures[depth].rate)}/s" for depth in DEPTHS)
-        met = "met" if shown.rate >= TARGET else "missed"
-        verdict = f"to reach {quantity(TARGET)}/s at {DEPTHS[-1]}: {met}"
+        target = TARGETS[name.rpartition(" ")[2]]
+        met = "met" if shown.rate >= target else "missed"
+        verdict = f"to reach {quantity(target)}/s at {DEPTHS[-1]}: {met}"
         lines.append(f"| {work} | {rates} | {shown.client_us:.2f} | {shown.daemon_us:.2f} | {verdict} |")
     return lines
 
