@@ -53,7 +53,7 @@ class Running:
         """Unmount; False when the connection had to be aborted."""
         return mounts.unmount(self.mount_point, timeout_s)
 
-    def wait(self, timeout_s: float = 10) -> int:
+    def wait(self, timeout_s: float = 30) -> int:
         """Return the exit status, once it has been unmounted; subprocess.TimeoutExpired when it lives on."""
         return self.process.wait(timeout_s)
 
