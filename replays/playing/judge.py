@@ -95,10 +95,6 @@ class Judge:
             self._session.notes.add("race", f"{item.rule} differs", opcode=op.code, exchange=step.exchange)
         return [item for item in found if item.rule not in RACING]
 
-    def is_same_outcome(self, step: Step, reply: bytes) -> bool:
-        """Tell whether both worked or both did not: what ids depend on."""
-        return bool(self._session.recording.error(step)) == bool(int.from_bytes(reply[4:8], "little"))
-
     # ---- listings --------------------------------------------------------------------------------------------------
 
     def listings(self, step: Step, listing: Listing) -> None:

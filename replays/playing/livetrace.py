@@ -30,11 +30,6 @@ class LiveTrace:
         self._batch: list[RawRecord] = []
         self._count = 0
 
-    @property
-    def is_written(self) -> bool:
-        """Whether anybody keeps it."""
-        return self._sink is not None
-
     def asked(self, t_ns: int, message: bytes | bytearray, exchange: int = NONE) -> int:
         """Take in a request that is for a recorded exchange; return its own exchange's number."""
         if self._sink is not None:
